@@ -1,1 +1,69 @@
+"""Building state in, any cloud broker out.
+
+This is the whole public surface; a plugin needs no second import (and :mod:`northbound.mqtt` where it speaks MQTT).
+"""
+
+from northbound.connector import Connector
+from northbound.errors import (
+    ConfigurationError,
+    DeliveryError,
+    EventRefused,
+    NorthboundError,
+    NotConnected,
+    PartialDelivery,
+    PluginError,
+    Problem,
+    Rejected,
+    StoreCorrupt,
+    StoreError,
+    StoreForeign,
+    StoreFull,
+    StoreLocked,
+    Unauthorised,
+    Unavailable,
+)
+from northbound.events import Cleared, Event, EventDecoder, Metadata, State
+from northbound.fields import ConfigPath, Duration, TopicFilter
+from northbound.hookspecs import hookimpl
+from northbound.limits import Limits
+from northbound.message import Address, Message, Outgoing
+from northbound.source import Intake, Source, Ticket
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "Cleared",
+    "ConfigPath",
+    "ConfigurationError",
+    "Connector",
+    "DeliveryError",
+    "Duration",
+    "Event",
+    "EventDecoder",
+    "EventRefused",
+    "Intake",
+    "Limits",
+    "Message",
+    "Metadata",
+    "NorthboundError",
+    "NotConnected",
+    "Outgoing",
+    "PartialDelivery",
+    "PluginError",
+    "Problem",
+    "Rejected",
+    "Source",
+    "State",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreForeign",
+    "StoreFull",
+    "StoreLocked",
+    "Ticket",
+    "TopicFilter",
+    "Unauthorised",
+    "Unavailable",
+    "__version__",
+    "hookimpl",
+]

@@ -23,18 +23,32 @@ and logged as a defect of the connector. Messages are sentences for people and h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 
 class NorthboundError(Exception):
     """Base of every error this package raises on purpose."""
 
 
-class ConfigurationError(NorthboundError):
-    """The configuration is wrong. ``problems`` holds one sentence each: file, key, what is wrong, remedy."""
+class Problem(NamedTuple):
+    """One thing that is wrong with a configuration: in which file, at which key, what, and what to do about it."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    file: str
+    key: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.key}" if self.key else self.file
+        return f"{where}: {self.message}" + (f" ({self.remedy})" if self.remedy else "")
+
+
+class ConfigurationError(NorthboundError):
+    """The configuration is wrong. ``problems`` holds all that was found, not just the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 class PluginError(NorthboundError):

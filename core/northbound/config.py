@@ -1,0 +1,187 @@
+"""The configuration file's own model. What a plugin adds to it is asked of the registry by :mod:`northbound.loading`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import ByteSize, ConfigDict, Field
+
+from northbound.events import DEFAULT_HIERARCHY
+from northbound.fields import ConfigPath, Duration, TopicFilter
+from northbound.limits import Limits
+from northbound.payloads import MetadataForm, PayloadFormat, TimeUnit, ValueForm
+from northbound.retry import RetryPolicy
+from northbound.topics import TopicScheme
+
+Profile = Literal["documented", "placeos"]
+WhenFull = Literal["latest", "oldest", "block"]
+Start = Literal["snapshot", "now", "beginning"]
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+_PLACEOS_HIERARCHY = ("org", "region", "building", "level", "area")
+
+
+class SiteOptions(pydantic.BaseModel):
+    """Who we are, and how topics and payloads are written."""
+
+    model_config = _STRICT
+
+    org: str | None = Field(None, min_length=1, description="The organisation where the source names none.")
+    root: str = Field("placeos", pattern=r"^[^/+#$%\x00-\x1f][^/+#%\x00-\x1f]*$", description="First level of topics.")
+    profile: Profile = Field(
+        "documented", description="'documented', or 'placeos': what PlaceOS's own service writes. Sets the keys below."
+    )
+    hierarchy: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Zone levels, 'org' first. Default of the profile."
+    )
+    time: TimeUnit | None = Field(None, description="Unit of 'time' in a payload. Default of the profile.")
+    value: ValueForm | None = Field(
+        None, description="'string': the value's JSON as a string; 'json': the value itself. Default of the profile."
+    )
+    metadata: MetadataForm | None = Field(
+        None, description="'entity': the entity's object; 'envelope': time and value. Default of the profile."
+    )
+    metadata_org: str | None = Field(
+        None, min_length=1, description="Written in place of the organisation's id in metadata topics."
+    )
+    retain_state: bool = Field(True, description="Whether brokers keep the last value of a state topic.")
+
+    @pydantic.field_validator("hierarchy")
+    @classmethod
+    def _hierarchy(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        taken = {"system", "driver", "module", "index", "state", "value", "time", "id", "metadata", "kind", "root"}
+        if value[0] != "org" or len(set(value)) != len(value) or taken & set(value):
+            raise ValueError("name the zone levels once each, 'org' first, none of them a word the format uses")
+        if not all(level.isidentifier() and level.islower() for level in value):
+            raise ValueError("write zone levels as lower-case words")
+        return value
+
+    @property
+    def scheme(self) -> TopicScheme:
+        """How topics are written."""
+        placeos = self.profile == "placeos"
+        hierarchy = self.hierarchy or (_PLACEOS_HIERARCHY if placeos else DEFAULT_HIERARCHY)
+        return TopicScheme(self.root, hierarchy, metadata_org=self.metadata_org or ("org" if placeos else None))
+
+    @property
+    def payloads(self) -> PayloadFormat:
+        """How payloads are written."""
+        base = PayloadFormat("s", "json", "envelope") if self.profile == "placeos" else PayloadFormat()
+        return PayloadFormat(self.time or base.time, self.value or base.value, self.metadata or base.metadata)
+
+
+class StoreOptions(pydantic.BaseModel):
+    """Where messages are kept until every destination has them."""
+
+    model_config = _STRICT
+
+    path: ConfigPath = Field(Path("northbound.db"), validate_default=True, description="The SQLite file.")
+    max_bytes: ByteSize = Field(
+        ByteSize(2 * 1024**3),
+        ge=1024**2,
+        description="What the backlog of one connector may hold, unless it says less.",
+    )
+    synchronous: Literal["full", "normal"] = Field(
+        "full", description="'full': on disk before accepted. 'normal': a power cut may lose the last moments."
+    )
+    max_dead_letters: int = Field(
+        100_000,
+        ge=1,
+        description="At so many dead letters of one connector it stops until some are replayed or dropped.",
+    )
+
+
+class BacklogOptions(pydantic.BaseModel):
+    """What waits for a connector at most, and what gives way then."""
+
+    model_config = _STRICT
+
+    maximum_bytes: ByteSize | None = Field(None, ge=65_536, description="Default: [store] max_bytes.")
+    maximum_age: Duration | None = Field(None, description="Default: no bound.")
+    when_full: WhenFull = Field(
+        "latest",
+        description="'latest': keep the newest value per topic; 'oldest': the oldest go first; 'block': the source waits.",
+    )
+
+
+class RateOptions(pydantic.BaseModel):
+    """A rate of our own choice, below what the destination allows."""
+
+    model_config = _STRICT
+
+    messages: float | None = Field(None, gt=0, description="Messages a second.")
+    bytes: ByteSize | None = Field(None, gt=0, description="Bytes of topic and payload a second.")
+
+
+class LimitsOptions(pydantic.BaseModel):
+    """Bounds narrower than the connector declares: what this very destination is known to refuse."""
+
+    model_config = _STRICT
+
+    max_topic_levels: int | None = Field(None, ge=1)
+    max_topic_bytes: int | None = Field(None, ge=1, le=65_535)
+    max_payload_bytes: ByteSize | None = Field(None, ge=1)
+    retain: Literal["none"] | None = Field(None, description="'none': the destination keeps no last value.")
+    batch_messages: int | None = Field(None, ge=1)
+    batches_in_flight: int | None = Field(None, ge=1)
+
+    def narrow(self, limits: Limits) -> Limits:
+        """Return ``limits`` narrowed by what is set here."""
+        return limits.narrowed(**self.model_dump(exclude_none=True))
+
+
+class ConnectorOptions(pydantic.BaseModel):
+    """What every connector takes, whatever its type."""
+
+    model_config = _STRICT
+
+    enabled: bool = Field(True, description="false: keep the settings, do not run.")
+    topics: tuple[TopicFilter, ...] = Field(("#",), min_length=1, description="Which topics it receives.")
+    topic: str | None = Field(None, min_length=1, description="Template of state topics. Default: as they are.")
+    metadata_topic: str | None = Field(None, min_length=1, description="Template of metadata topics.")
+    retain: bool | None = Field(None, description="false: send nothing as retained.")
+    start: Start = Field(
+        "snapshot",
+        description="What a new connector gets first: the current values, only what comes, or all that is stored.",
+    )
+    retry: RetryPolicy = RetryPolicy()
+    backlog: BacklogOptions = BacklogOptions()
+    rate: RateOptions = RateOptions()
+    limits: LimitsOptions = LimitsOptions()
+
+
+class SourceOptions(pydantic.BaseModel):
+    """What every source takes, whatever its type."""
+
+    model_config = _STRICT
+
+    enabled: bool = Field(True, description="false: keep the settings, do not run.")
+
+
+class ServiceOptions(pydantic.BaseModel):
+    """How the service as a whole behaves."""
+
+    model_config = _STRICT
+
+    drain: Duration = Field(
+        timedelta(seconds=10), description="On shutdown, how long to go on delivering. The rest stays in the store."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+
+class FileModel(pydantic.BaseModel):
+    """The tables of the file; plugins' tables are checked against the plugins' own models."""
+
+    model_config = _STRICT
+
+    site: SiteOptions = SiteOptions()
+    store: StoreOptions = Field(default_factory=StoreOptions)
+    service: ServiceOptions = ServiceOptions()
+    sources: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    connectors: dict[str, dict[str, Any]] = Field(default_factory=dict)

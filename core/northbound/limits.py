@@ -1,0 +1,57 @@
+"""What a destination accepts, as data: declared by a connector, narrowed by what the broker says on connect."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+#: How a destination keeps the last value of a topic: as MQTT does, as a property beside the message, or not at all.
+Retain = Literal["native", "property", "none"]
+#: What counts towards ``max_payload_bytes``.
+Counted = Literal["payload", "payload+topic", "payload+topic+properties"]
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """The bounds of one destination; ``None`` means that none is known.
+
+    Sizes are bytes, rates are per second and connection. ``batch_messages`` and ``batch_bytes`` bound one call of
+    ``send``; ``batches_in_flight`` is how many calls may be under way at once (1: each waits for the one before).
+    ``metering_bytes`` is the unit in which the provider charges.
+    """
+
+    max_topic_levels: int | None = None
+    max_topic_bytes: int = 65_535
+    reserved_prefixes: tuple[str, ...] = ("$",)
+    max_payload_bytes: int | None = None
+    payload_counts: Counted = "payload"
+    max_qos: int = 1
+    retain: Retain = "native"
+    messages_per_second: float | None = None
+    bytes_per_second: float | None = None
+    max_in_flight: int | None = None
+    batch_messages: int = 500
+    batch_bytes: int = 1_048_576
+    batches_in_flight: int = 1
+    keep_alive: tuple[int, int] = (0, 65_535)
+    metering_bytes: int | None = None
+
+    def narrowed(self, **stricter: Any) -> Limits:
+        """Return these limits with each named bound replaced where the new one is stricter.
+
+        A number replaces a larger one or ``None``; ``retain`` moves only from ``native`` towards ``none``.
+        """
+        changes: dict[str, Any] = {}
+        for name, new in stricter.items():
+            old = getattr(self, name)
+            if new is None:
+                continue
+            if name == "retain":
+                order = ("native", "property", "none")
+                changes[name] = max(old, new, key=order.index)
+            elif isinstance(new, int | float):
+                changes[name] = new if old is None else min(old, new)
+            else:
+                changes[name] = new
+        return msgspec.structs.replace(self, **changes)

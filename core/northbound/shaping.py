@@ -1,0 +1,180 @@
+"""Rewriting a message to fit a destination: topic template, retain, size. Pure.
+
+A template is a topic with placeholders. The values are the escaped levels of the normalised topic, so a template
+of whole levels is reversible as it stands. Where one level joins several placeholders (``{driver}.{module}``),
+the joining characters are percent-encoded within the values, so that :meth:`Template.inverse` still finds them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from northbound.errors import Rejected
+from northbound.limits import Limits
+from northbound.message import NO_PROPERTIES, Message, Outgoing
+from northbound.topics import MISSING, MetadataAddress, TopicScheme, escape, unescape
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
+_CACHED_TOPICS: Final = 20_000
+_RETAINED: Final[Mapping[str, str]] = {"retain": "true"}
+STATE_NAMES: Final = ("root", "org", "system", "driver", "module", "index", "state")
+METADATA_NAMES: Final = ("root", "org", "id")
+
+
+class Template:
+    """A topic with placeholders; raises ``ValueError`` in words where it could not be undone or is no topic."""
+
+    def __init__(self, text: str, names: Sequence[str]) -> None:
+        self.text = text
+        self._levels: list[list[str]] = []
+        self._separators: dict[str, str] = {}
+        pattern: list[str] = []
+        seen: list[str] = []
+        for level in text.split("/"):
+            parts = _PLACEHOLDER.split(level)
+            literals, fields = parts[::2], parts[1::2]
+            for field in fields:
+                if field not in names and field != "topic":
+                    raise ValueError(f"{{{field}}} is not known here: {', '.join(names)}, or topic alone")
+            if any(not literal for literal in literals[1:-1]):
+                raise ValueError(f"two placeholders touch in {level!r}: put a separator such as '.' between them")
+            if any(character in literal for literal in literals for character in "{}+#\0"):
+                raise ValueError(f"{level!r} holds a character that a topic must not have, or an unclosed brace")
+            if "topic" in fields and (text.count("{") > 1 or level != "{topic}"):
+                raise ValueError("{topic} is the whole topic and stands alone as a level")
+            joins = "".join(sorted({literal[0] for literal in literals[1:-1]}))
+            if joins and not set(joins) <= set(".,;:!~|=@&*'() -_"):
+                raise ValueError(f"join placeholders in {level!r} with punctuation such as '.', not {joins!r}")
+            for field in fields:
+                self._separators[field] = joins
+            expression = re.escape(literals[0])
+            for field, literal in zip(fields, literals[1:], strict=True):
+                stop = "" if field == "topic" else "/" + re.escape(joins)
+                group = f"(?P={field})" if field in seen else f"(?P<{field}>{f'[^{stop}]+' if stop else '.+'})"
+                seen.append(field)
+                expression += group + re.escape(literal)
+            pattern.append(expression)
+        if not text:
+            raise ValueError("a topic cannot be empty")
+        self.fields = tuple(dict.fromkeys(seen))
+        self.reversible = "topic" in seen or {name for name in names if name != "root"} <= set(seen)
+        self._pattern = re.compile("/".join(pattern), re.DOTALL)
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """Return the topic for escaped ``values``."""
+
+        def put(match: re.Match[str]) -> str:
+            name = match[1]
+            value = values[name]
+            for character in self._separators[name]:
+                if character in value and value != MISSING:
+                    value = value.replace(character, f"%{ord(character):02X}")
+            return value
+
+        return _PLACEHOLDER.sub(put, self.text)
+
+    def inverse(self, topic: str) -> dict[str, str | None] | None:
+        """Return the plain values that ``topic`` was made of (``None`` for a missing zone); ``None`` for another's."""
+        match = self._pattern.fullmatch(topic)
+        if match is None:
+            return None
+        return {name: None if value == MISSING else unescape(value) for name, value in match.groupdict().items()}
+
+
+class Shaper:
+    """Rewrites messages for one connector; knows its templates and limits and nothing else."""
+
+    def __init__(
+        self,
+        scheme: TopicScheme,
+        limits: Limits,
+        *,
+        topic: str | None = None,
+        metadata_topic: str | None = None,
+        retain: bool | None = None,
+        key_prefix: str = "",
+    ) -> None:
+        self._scheme = scheme
+        self._limits = limits
+        self._retain = retain
+        self._key_prefix = key_prefix
+        self._state = Template(topic, (*STATE_NAMES, *scheme.hierarchy[1:])) if topic else None
+        self._metadata = Template(metadata_topic, METADATA_NAMES) if metadata_topic else None
+        self._topics: dict[tuple[str, str], str | Rejected] = {}
+        self._max_payload = limits.max_payload_bytes
+        self._rewrite: Callable[[Message], str] = self._shaped_topic
+
+    def shape(self, message: Message, sequence: int) -> Outgoing:
+        """Return ``message`` as the destination gets it; raises :class:`Rejected` where it would be refused."""
+        topic = self._rewrite(message)
+        retain = message.retain if self._retain is None else message.retain and self._retain
+        properties = NO_PROPERTIES
+        if retain and self._limits.retain != "native":
+            retain = False
+            if self._limits.retain == "property":
+                properties = _RETAINED
+        if self._max_payload is not None:
+            size = len(message.payload)
+            if self._limits.payload_counts != "payload":
+                size += len(topic.encode())
+            if size > self._max_payload:
+                raise Rejected(
+                    f"{self._limits.payload_counts} of {size:,} bytes: the destination takes {self._max_payload:,}"
+                )
+        return Outgoing(
+            topic,
+            message.payload,
+            message.kind,
+            message.time,
+            retain,
+            message.topic,
+            f"{self._key_prefix}{sequence}",
+            properties,
+        )
+
+    def _shaped_topic(self, message: Message) -> str:
+        cached = self._topics.get((message.topic, message.kind))
+        if cached is None:
+            try:
+                cached = self._new_topic(message)
+            except Rejected as error:
+                cached = error
+            if len(self._topics) >= _CACHED_TOPICS:
+                self._topics.clear()
+            self._topics[message.topic, message.kind] = cached
+        if isinstance(cached, Rejected):
+            raise Rejected(cached.reason)
+        return cached
+
+    def _new_topic(self, message: Message) -> str:
+        template = self._state if message.kind == "state" else self._metadata
+        topic = message.topic
+        if template is not None:
+            address = self._scheme.parse(topic)
+            if address is None:
+                raise Rejected("the topic is not one of this site's scheme, so no template applies")
+            values = {"root": self._scheme.root, "topic": topic, "org": escape(address.org)}
+            if isinstance(address, MetadataAddress):
+                values["id"] = escape(address.id)
+            else:
+                levels = topic.split("/")
+                zones = self._scheme.hierarchy[1:]
+                names = ("root", "org", "", *zones, "system", "driver", "module", "index", "state")
+                values.update(zip(names, levels, strict=True))
+            topic = template.fill(values)
+        self._check(topic)
+        return topic
+
+    def _check(self, topic: str) -> None:
+        limits = self._limits
+        levels = topic.count("/") + 1
+        if limits.max_topic_levels is not None and levels > limits.max_topic_levels:
+            raise Rejected(f"the topic has {levels} levels: the destination takes {limits.max_topic_levels}")
+        size = len(topic.encode())
+        if size > limits.max_topic_bytes:
+            raise Rejected(f"the topic has {size} bytes: the destination takes {limits.max_topic_bytes}")
+        for prefix in limits.reserved_prefixes:
+            if topic.startswith(prefix):
+                raise Rejected(f"the topic begins with {prefix!r}, which the destination keeps for itself")

@@ -1,0 +1,73 @@
+"""What a source is: something that runs and hands events to the intake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import pydantic
+
+from northbound.connector import NoOptions
+from northbound.events import Event
+
+
+class Ticket(Protocol):
+    """What :meth:`Intake.submit` answers."""
+
+    @property
+    def refused(self) -> Sequence[tuple[int, str]]:
+        """The events that cannot become messages, as (position in the batch, reason). Already counted."""
+
+    async def committed(self) -> None:
+        """Return when every other event of the batch is on disk.
+
+        Raises :class:`northbound.StoreError` where it will not be (the service is stopping or the store broke).
+        """
+
+
+class Intake(Protocol):
+    """The way in. One for each source."""
+
+    @property
+    def hierarchy(self) -> tuple[str, ...]:
+        """The zone levels of this site, the organisation first."""
+
+    @property
+    def checkpoint(self) -> bytes | None:
+        """What this source last stored with a committed batch; ``None`` at first."""
+
+    async def submit(self, events: Sequence[Event], *, checkpoint: bytes | None = None) -> Ticket:
+        """Hand in a batch, in order. Waits while the intake is full (back-pressure).
+
+        ``checkpoint`` (at most 4 KiB) is committed with the batch, so that a source can resume exactly behind it.
+        """
+
+    def refuse(self, where: str, reason: str) -> None:
+        """Count and report input that never became an event; ``where`` is a line number or a topic."""
+
+
+class Source:
+    """Brings state in. ``config`` is an instance of ``Config``, ``name`` its name in the configuration."""
+
+    Config: ClassVar[type[pydantic.BaseModel]] = NoOptions
+
+    def __init__(self, config: Any, *, name: str) -> None:
+        self.config = config
+        self.name = name
+
+    @property
+    def finite(self) -> bool:
+        """Whether ``run`` ends by itself, so that ``--once`` can wait for it."""
+        return False
+
+    @property
+    def origin(self) -> str:
+        """Where it reads, for people; without secrets."""
+        return type(self).__name__
+
+    async def run(self, intake: Intake) -> None:
+        """Read until there is no more, or until cancelled; cancelling means: stop taking in, tidily and soon.
+
+        An exception ends the source; the runtime reports it and starts it again with growing pauses.
+        """
+        raise NotImplementedError

@@ -1,0 +1,96 @@
+"""What the running service says of itself. Every number an operator needs, one snapshot at a time."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+ConnectorState = Literal["connecting", "online", "retrying", "unauthorised", "draining", "stopped"]
+SourceState = Literal["running", "waiting", "retrying", "finished", "stopped"]
+
+
+class Counters(Struct, kw_only=True):
+    """What became of the messages of one connector since it was first configured; kept in the store.
+
+    Every message that its cursor has passed is in exactly one of them.
+    """
+
+    acknowledged: int = 0
+    filtered: int = 0  # outside its topic filters
+    overtaken: int = 0  # a newer value of the same topic was acknowledged first
+    superseded: int = 0  # backlog full, when_full = "latest"
+    dropped_queue_full: int = 0  # backlog full, when_full = "oldest"
+    dropped_expired: int = 0  # older than the backlog's maximum age
+    dead: int = 0  # set aside as a dead letter
+
+    @property
+    def total(self) -> int:
+        """All messages the cursor has passed."""
+        return sum(getattr(self, name) for name in self.__struct_fields__)
+
+    def add(self, other: Counters) -> None:
+        """Add ``other`` to these."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class ConnectorStatus(Struct, kw_only=True):
+    """One connector. Ages in seconds, sizes in bytes, times in ms since 1970."""
+
+    name: str
+    type: str
+    destination: str
+    state: ConnectorState = "connecting"
+    since: int = 0
+    error: str | None = None
+    counters: Counters
+    retried: int = 0  # sends that failed and were tried again, since start
+    reconnects: int = 0  # since start
+    inflight: int = 0
+    backlog: int = 0
+    backlog_bytes: int = 0
+    backlog_maximum_bytes: int = 0
+    oldest_age: float | None = None  # of the first message not yet settled
+    last_acknowledged_age: float | None = None
+    dead_letters: int = 0  # waiting for a person now
+
+
+class SourceStatus(Struct, kw_only=True):
+    """One source; counts since start."""
+
+    name: str
+    type: str
+    origin: str
+    state: SourceState = "waiting"
+    error: str | None = None
+    received: int = 0  # events handed in
+    refused: int = 0  # events and input that could not become messages
+    last_refusal: str | None = None
+    committed: int = 0  # messages on disk
+
+
+class StoreStatus(Struct, kw_only=True):
+    """The store."""
+
+    id: str
+    path: str
+    sequence: int = 0  # of the newest committed message
+    log_messages: int = 0
+    file_bytes: int = 0
+    error: str | None = None
+
+
+class Status(Struct, kw_only=True):
+    """The whole service at one moment."""
+
+    version: str
+    uptime: float
+    sources: list[SourceStatus]
+    connectors: list[ConnectorStatus]
+    store: StoreStatus
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every connector is online and the store takes messages."""
+        return self.store.error is None and all(c.state == "online" for c in self.connectors)
