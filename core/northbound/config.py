@@ -1,4 +1,4 @@
-"""The configuration file's own model. What a plugin adds to it is asked of the registry by :mod:`northbound.loading`."""
+"""The configuration file's own model; :mod:`northbound.loading` adds what the plugins say of theirs."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class BacklogOptions(pydantic.BaseModel):
     maximum_age: Duration | None = Field(None, description="Default: no bound.")
     when_full: WhenFull = Field(
         "latest",
-        description="'latest': keep the newest value per topic; 'oldest': the oldest go first; 'block': the source waits.",
+        description="'latest': keep the newest value per topic; 'oldest': they go first; 'block': the source waits.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a connector is: open, send, close. Everything hard (queueing, order, retry, rate, dead letters) is the engine's."""
+"""What a connector is: open, send, close. Queueing, order, retry, rate and dead letters are the engine's."""
 
 from __future__ import annotations
 

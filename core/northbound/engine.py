@@ -68,11 +68,11 @@ class Engine:
         if isinstance(event, Metadata):
             topic = self.scheme.metadata_topic(org, event.id)
             if event.metadata is None:
-                return Message(topic, b"", "metadata", time, True)  # noqa: FBT003 - a struct takes no keywords cheaply
-            return Message(topic, self._metadata_payload(event.metadata, time), "metadata", time, True)  # noqa: FBT003
+                return Message(topic, b"", "metadata", time, True)
+            return Message(topic, self._metadata_payload(event.metadata, time), "metadata", time, True)
         if isinstance(event, Cleared):
             topic = self.scheme.state_topic(
                 org, event.zones, event.system, event.driver, event.module, event.index, event.state
             )
-            return Message(topic, b"", "state", time, True)  # noqa: FBT003 - clearing is always a retained message
+            return Message(topic, b"", "state", time, True)
         raise EventRefused(f"not an event: {type(event).__name__}")
