@@ -1,0 +1,61 @@
+"""MQTT 3.1, 3.1.1 and 5 of our own: packets, a decoder that takes bytes as they come, a session without I/O.
+
+``import northbound.mqtt`` is the whole surface of this part; why it exists is in DESIGN, "Why an MQTT implementation of
+our own". Below it stand, each importing only those above: ``errors`` and ``reasons`` (what can go wrong, in words),
+``properties`` and ``packets`` (values), ``encoder`` and ``decoder`` (values ↔ bytes), ``session`` (what a client does
+next, told the time and the bytes) and ``client`` (the same, driven by asyncio).
+"""
+
+from northbound.mqtt.decoder import Decoder
+from northbound.mqtt.encoder import encode
+from northbound.mqtt.errors import ProtocolError, VersionRefused
+from northbound.mqtt.names import check_filter, check_name
+from northbound.mqtt.packets import (
+    Auth,
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Pubcomp,
+    Publish,
+    Pubrec,
+    Pubrel,
+    Suback,
+    Subscribe,
+    Subscription,
+    Unsuback,
+    Unsubscribe,
+    Will,
+)
+from northbound.mqtt.properties import Properties
+
+__all__ = [
+    "Auth",
+    "Connack",
+    "Connect",
+    "Decoder",
+    "Disconnect",
+    "Packet",
+    "Pingreq",
+    "Pingresp",
+    "Properties",
+    "ProtocolError",
+    "Puback",
+    "Pubcomp",
+    "Publish",
+    "Pubrec",
+    "Pubrel",
+    "Suback",
+    "Subscribe",
+    "Subscription",
+    "Unsuback",
+    "Unsubscribe",
+    "VersionRefused",
+    "Will",
+    "check_filter",
+    "check_name",
+    "encode",
+]

@@ -1,0 +1,27 @@
+"""What the protocol itself can complain about, beside the delivery errors everyone knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from northbound.errors import NorthboundError, NotConnected
+
+if TYPE_CHECKING:
+    from northbound.mqtt.packets import Packet
+
+
+class ProtocolError(NorthboundError):
+    """Bytes that are not MQTT, or values that cannot be written as MQTT.
+
+    ``code`` is the MQTT 5 reason code for the peer (section 2.4). ``packets`` are the packets that were complete
+    before the offending one in the same piece of input, so that nothing which arrived in good order is lost.
+    """
+
+    def __init__(self, code: int, words: str) -> None:
+        self.code = code
+        self.packets: list[Packet] = []
+        super().__init__(words)
+
+
+class VersionRefused(NotConnected):
+    """The broker does not speak the protocol version offered; another one may work."""
