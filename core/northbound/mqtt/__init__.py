@@ -6,10 +6,13 @@ our own". Below it stand, each importing only those above: ``errors`` and ``reas
 next, told the time and the bytes) and ``client`` (the same, driven by asyncio).
 """
 
+from northbound.mqtt.client import Client, Dial
 from northbound.mqtt.decoder import Decoder
 from northbound.mqtt.encoder import encode
-from northbound.mqtt.errors import ProtocolError, VersionRefused
+from northbound.mqtt.errors import ClosedUnanswered, ProtocolError, VersionRefused
+from northbound.mqtt.inbound import Received
 from northbound.mqtt.names import check_filter, check_name
+from northbound.mqtt.options import BrokerAddress, ClientOptions, ServerLimits, parse_url
 from northbound.mqtt.packets import (
     Auth,
     Connack,
@@ -31,12 +34,19 @@ from northbound.mqtt.packets import (
     Will,
 )
 from northbound.mqtt.properties import Properties
+from northbound.mqtt.session import ClientSession
 
 __all__ = [
     "Auth",
+    "BrokerAddress",
+    "Client",
+    "ClientOptions",
+    "ClientSession",
+    "ClosedUnanswered",
     "Connack",
     "Connect",
     "Decoder",
+    "Dial",
     "Disconnect",
     "Packet",
     "Pingreq",
@@ -48,6 +58,8 @@ __all__ = [
     "Publish",
     "Pubrec",
     "Pubrel",
+    "Received",
+    "ServerLimits",
     "Suback",
     "Subscribe",
     "Subscription",
@@ -58,4 +70,5 @@ __all__ = [
     "check_filter",
     "check_name",
     "encode",
+    "parse_url",
 ]

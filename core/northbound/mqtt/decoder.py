@@ -111,14 +111,16 @@ class Decoder:
         """Append the packets of ``data`` to ``out``; return where the first incomplete one begins."""
         at, total, append = 0, len(data), out.append
         self._need = 2
+        # the longest PUBACK without properties; most of what a busy sender receives takes this way
+        most = 0 if self.version is None or self.max_packet_size < 5 else 2 + (self.version == 5)
         while total - at >= 2:
             first, remaining = data[at], data[at + 1]
-            if first == 0x40 and remaining == 2 and self.version and total - at >= 4 and self.max_packet_size >= 4:
+            if first == 0x40 and 2 <= remaining <= most and total - at >= 2 + remaining:
                 packet_id = data[at + 2] << 8 | data[at + 3]
                 if not packet_id:
                     _packet_id(data, at + 2)
-                append(p.Puback(packet_id))
-                at += 4
+                append(p.Puback(packet_id) if remaining == 2 else p.Puback(packet_id, data[at + 4]))
+                at += 2 + remaining
                 continue
             start = at + 2
             if remaining > 127:

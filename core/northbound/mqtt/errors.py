@@ -23,5 +23,9 @@ class ProtocolError(NorthboundError):
         super().__init__(words)
 
 
+class ClosedUnanswered(NotConnected):
+    """The broker closed the connection without a word, as some do that do not know the protocol version."""
+
+
 class VersionRefused(NotConnected):
     """The broker does not speak the protocol version offered; another one may work."""

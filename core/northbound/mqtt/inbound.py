@@ -1,0 +1,115 @@
+"""Messages from the broker: aliases, exactly-once, acknowledgements in the order of arrival."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from northbound.mqtt.encoder import encode
+from northbound.mqtt.errors import ProtocolError
+from northbound.mqtt.packets import Puback, Pubcomp, Publish, Pubrec, Pubrel
+from northbound.mqtt.properties import NONE, Properties
+from northbound.mqtt.reasons import PACKET_ID_NOT_FOUND, RECEIVE_MAXIMUM_EXCEEDED, TOPIC_ALIAS_INVALID
+
+
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """A message that arrived. ``sequence`` names it for acknowledging; 0 where nothing is to be acknowledged."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    duplicate: bool
+    properties: Properties
+    sequence: int
+
+
+class Inbound:
+    """The receiving half of a session."""
+
+    def __init__(self, version: int, receive_maximum: int, alias_maximum: int) -> None:
+        self._version = version
+        self._receive_maximum = receive_maximum if version == 5 else 65_535
+        self._alias_maximum = alias_maximum if version == 5 else 0
+        self._aliases: dict[int, str] = {}
+        self._waiting: deque[tuple[int, int, int]] = deque()  # sequence, packet identifier, QoS; in order of arrival
+        self._answered: set[int] = set()  # sequences acknowledged before those that came earlier
+        self._delivered: set[int] = set()  # identifiers of QoS 2 given to the user, PUBREC not sent
+        self._owned: set[int] = set()  # identifiers of QoS 2 after PUBREC, until PUBREL
+        self._sequence = 0
+
+    @property
+    def unacknowledged(self) -> int:
+        """The number of messages the user has not acknowledged."""
+        return len(self._waiting)
+
+    def begin(self, *, resumed: bool) -> None:
+        """Start a connection: the broker sends again what it got no acknowledgement for."""
+        self._aliases.clear()
+        self._waiting.clear()
+        self._answered.clear()
+        self._delivered.clear()
+        if not resumed:
+            self._owned.clear()
+
+    def publish(self, packet: Publish, out: list[bytes]) -> Received | None:
+        """Return the message for the user, None for one the user already has."""
+        topic, qos, packet_id = packet.topic, packet.qos, packet.packet_id
+        properties = packet.properties
+        if properties is not NONE and properties.topic_alias is not None:
+            topic = self._resolve(topic, properties.topic_alias)
+        sequence = 0
+        if qos:
+            if qos == 2:
+                if packet_id in self._owned:
+                    out.append(encode(Pubrec(packet_id), self._version))
+                    return None
+                if packet_id in self._delivered:
+                    return None
+                self._delivered.add(packet_id)
+            if len(self._waiting) + len(self._owned) >= self._receive_maximum:  # [MQTT-3.3.4-9]
+                raise ProtocolError(
+                    RECEIVE_MAXIMUM_EXCEEDED, f"more than {self._receive_maximum} unacknowledged messages"
+                )
+            self._sequence = sequence = self._sequence + 1
+            self._waiting.append((sequence, packet_id, qos))
+        return Received(topic, packet.payload, qos, packet.retain, packet.duplicate, properties, sequence)
+
+    def _resolve(self, topic: str, alias: int) -> str:
+        if alias > self._alias_maximum:  # [MQTT-3.3.2-9]
+            raise ProtocolError(
+                TOPIC_ALIAS_INVALID, f"the topic alias {alias}; at most {self._alias_maximum} are known"
+            )
+        if topic:
+            self._aliases[alias] = topic
+            return topic
+        try:
+            return self._aliases[alias]
+        except KeyError:
+            raise ProtocolError(TOPIC_ALIAS_INVALID, f"the topic alias {alias} was never given") from None
+
+    def acknowledge(self, messages: Iterable[Received], out: list[bytes]) -> None:
+        """Acknowledge messages; what came after one that is unacknowledged waits for it [MQTT-4.6.0-2].
+
+        Messages of an earlier connection and those acknowledged before are passed over.
+        """
+        waiting, answered = self._waiting, self._answered
+        first = waiting[0][0] if waiting else self._sequence + 1
+        answered.update(item.sequence for item in messages if item.sequence >= first)
+        while waiting and waiting[0][0] in answered:
+            sequence, packet_id, qos = waiting.popleft()
+            answered.discard(sequence)
+            if qos == 1:
+                out.append(encode(Puback(packet_id), self._version))
+            else:
+                self._delivered.discard(packet_id)
+                self._owned.add(packet_id)
+                out.append(encode(Pubrec(packet_id), self._version))
+
+    def pubrel(self, packet: Pubrel, out: list[bytes]) -> None:
+        """Answer with PUBCOMP; the identifier is free again."""
+        known = packet.packet_id in self._owned
+        self._owned.discard(packet.packet_id)
+        out.append(encode(Pubcomp(packet.packet_id, 0 if known else PACKET_ID_NOT_FOUND), self._version))
