@@ -23,11 +23,12 @@ class Counters(Struct, kw_only=True):
     dropped_queue_full: int = 0  # backlog full, when_full = "oldest"
     dropped_expired: int = 0  # older than the backlog's maximum age
     dead: int = 0  # set aside as a dead letter
+    from_snapshot: int = 0  # of all these, how many came from the first snapshot and not from the log
 
     @property
     def total(self) -> int:
-        """All messages the cursor has passed."""
-        return sum(getattr(self, name) for name in self.__struct_fields__)
+        """All messages the cursor has passed: cursor - start + from_snapshot."""
+        return sum(getattr(self, name) for name in self.__struct_fields__ if name != "from_snapshot")
 
     def add(self, other: Counters) -> None:
         """Add ``other`` to these."""

@@ -1,0 +1,240 @@
+"""Owns the tasks: start order, reload, shutdown.
+
+Start: the store, then every connector's place in it, then the workers, then the sources, so that nothing is accepted
+before everyone who should get it is known. Stop, in four verbs, each safe to repeat: stop the intake, drain to a
+deadline, cancel, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from northbound import __version__
+from northbound.delivery import Worker
+from northbound.engine import Engine
+from northbound.errors import ConfigurationError, NorthboundError, Problem
+from northbound.intake import SourceIntake, SourceRunner
+from northbound.loading import Configuration, ConnectorInstance, SourceInstance
+from northbound.status import Status
+from northbound.store import SqliteStore
+
+log = logging.getLogger(__name__)
+
+#: How long a cancelled source may take to end tidily.
+_SOURCE_STOP_SECONDS: Final = 10.0
+_BLOCKED_POLL_SECONDS: Final = 0.05
+
+
+class Runtime:
+    """The service: one configuration, running."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self._engine = _engine(configuration)
+        self._store: SqliteStore | None = None
+        self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
+        self._sources: dict[str, tuple[SourceRunner, asyncio.Task[None]]] = {}
+        self._stop = asyncio.Event()
+        self._started = time.monotonic()
+        self._tasks: asyncio.TaskGroup
+        self.undelivered = 0
+
+    def stop(self) -> None:
+        """Begin to shut down; :meth:`run` returns when done."""
+        self._stop.set()
+
+    @property
+    def failed_sources(self) -> list[str]:
+        """Sources that ended with an error, in words."""
+        return [f"{name}: {runner.status().error}" for name, (runner, _) in self._sources.items() if runner.failed]
+
+    def status(self) -> Status:
+        """Return every number there is. Call it between the start and the end of :meth:`run`."""
+        store = self._opened
+        return Status(
+            version=__version__,
+            uptime=time.monotonic() - self._started,
+            sources=[runner.status() for runner, _ in self._sources.values()],
+            connectors=[worker.status() for worker, _ in self._workers.values()],
+            store=store.status(),
+        )
+
+    async def run(self, *, once: bool = False, started: asyncio.Event | None = None) -> None:
+        """Run until :meth:`stop`; with ``once`` until finite sources are read and all is delivered.
+
+        ``started`` is set when every worker and source runs. Raises :class:`northbound.StoreError` where the store
+        cannot be opened or breaks.
+        """
+        if once:
+            self._refuse_endless()
+        self._store = SqliteStore(self.configuration.store)
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                broken = self._tasks.create_task(self._store.watch(), name="store")
+                await self._retire(self.configuration.connectors)
+                for connector in self.configuration.connectors:
+                    await self._start_connector(connector)
+                for source in self.configuration.sources:
+                    self._start_source(source)
+                if started is not None:
+                    started.set()
+                if once:
+                    await self._until_read()
+                else:
+                    await self._stop.wait()
+                await self._shut_down(once=once)
+                broken.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            await self._store.close()
+
+    async def reload(self, configuration: Configuration) -> None:
+        """Run ``configuration`` from now on; connectors and sources that did not change are not touched.
+
+        Raises :class:`ConfigurationError` where something changed that only a restart can change.
+        """
+        old = self.configuration
+        for key in ("store", "site"):
+            if getattr(old, key) != getattr(configuration, key):
+                problem = Problem(configuration.path, key, "cannot change while running", "restart the service")
+                raise ConfigurationError([problem])
+        for name in [*self._sources]:
+            if _find(old.sources, name) != _find(configuration.sources, name):
+                await self._stop_source(name)
+        stopping = [n for n in self._workers if _find(old.connectors, n) != _find(configuration.connectors, n)]
+        for name in stopping:
+            await self._stop_connector(name)
+        self.configuration = configuration
+        await self._retire(configuration.connectors)
+        for connector in configuration.connectors:
+            if connector.name not in self._workers:
+                await self._start_connector(connector)
+        for source in configuration.sources:
+            if source.name not in self._sources:
+                self._start_source(source)
+        log.info("reloaded: %d connectors restarted, the others not touched", len(stopping))
+
+    # starting
+
+    @property
+    def _opened(self) -> SqliteStore:
+        if self._store is None:
+            raise NorthboundError("the service has not started")
+        return self._store
+
+    def _refuse_endless(self) -> None:
+        endless = [s.name for s in self.configuration.sources if not s.create().finite]
+        if endless:
+            key = f"sources.{endless[0]}"
+            raise ConfigurationError(
+                [
+                    Problem(
+                        self.configuration.path, key, "never ends, so --once would never end", "run it without --once"
+                    )
+                ]
+            )
+
+    async def _retire(self, connectors: Iterable[ConnectorInstance]) -> None:
+        gone = await self._opened.retire([connector.name for connector in connectors])
+        for name, waiting in gone.items():
+            log.warning(
+                "%s is no longer configured: its place in the store is given up (%d undelivered)", name, waiting
+            )
+
+    async def _start_connector(self, instance: ConnectorInstance) -> None:
+        store = self._opened
+        worker = Worker(instance, store, self._engine.scheme, self.configuration.store)
+        await worker.prepare()
+        task = self._tasks.create_task(worker.run(), name=f"connector {instance.name}")
+        self._workers[instance.name] = (worker, task)
+
+    def _start_source(self, instance: SourceInstance) -> None:
+        runner = SourceRunner(instance, SourceIntake(instance.name, self._engine, self._opened, self._unblocked))
+        task = self._tasks.create_task(runner.run(), name=f"source {instance.name}")
+        self._sources[instance.name] = (runner, task)
+
+    async def _unblocked(self) -> None:
+        while any(worker.blocks for worker, _ in self._workers.values()):  # noqa: ASYNC110 - the cause is on the disk
+            await asyncio.sleep(_BLOCKED_POLL_SECONDS)
+
+    # stopping
+
+    async def _until_read(self) -> None:
+        stop = self._tasks.create_task(self._stop.wait(), name="stop")
+        while not stop.done() and (waiting := [task for _, task in self._sources.values() if not task.done()]):
+            await asyncio.wait([stop, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+
+    async def _shut_down(self, *, once: bool) -> None:
+        for name in [*self._sources]:
+            await self._cancel(self._sources[name][1])
+        await self._opened.flush()
+        for worker, _ in self._workers.values():
+            worker.drain()
+        tasks = [task for _, task in self._workers.values()]
+        if tasks:
+            if once:
+                await self._until_drained(tasks)
+            drain = self.configuration.service.drain.total_seconds()
+            _, late = await asyncio.wait(tasks, timeout=drain)
+            for task in late:
+                await self._cancel(task)
+        self.undelivered = max((worker.status().backlog for worker, _ in self._workers.values()), default=0)
+        if self.undelivered:
+            log.warning(
+                "stopped with up to %d messages a connector undelivered: they stay in the store", self.undelivered
+            )
+
+    async def _until_drained(self, tasks: list[asyncio.Task[None]]) -> None:
+        stop = self._tasks.create_task(self._stop.wait(), name="stop")
+        while not stop.done() and (waiting := [task for task in tasks if not task.done()]):
+            await asyncio.wait([stop, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+
+    async def _stop_source(self, name: str) -> None:
+        _, task = self._sources.pop(name)
+        await self._cancel(task)
+
+    async def _stop_connector(self, name: str) -> None:
+        worker, task = self._workers.pop(name)
+        await self._cancel(task)
+        await self._opened.flush()
+        self._opened.unregister(worker.name)
+
+    @staticmethod
+    async def _cancel(task: asyncio.Task[None]) -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            done, _ = await asyncio.wait([task], timeout=_SOURCE_STOP_SECONDS)
+            if not done:
+                log.error("%s did not stop within %.0f s", task.get_name(), _SOURCE_STOP_SECONDS)
+
+
+def _engine(configuration: Configuration) -> Engine:
+    site = configuration.site
+    return Engine(site.scheme, site.payloads, org=site.org, retain_state=site.retain_state)
+
+
+def _find(
+    instances: Iterable[ConnectorInstance] | Iterable[SourceInstance], name: str
+) -> ConnectorInstance | SourceInstance | None:
+    return next((instance for instance in instances if instance.name == name), None)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that says most: ours before a plugin's or a defect."""
+    flat: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+        else:
+            flat.append(error)
+    return next((error for error in flat if isinstance(error, NorthboundError)), flat[0])

@@ -1,0 +1,277 @@
+"""The SQLite file: its schema, its opening, and why one is refused.
+
+A new store is made whole beside its place and renamed into it, so that an empty or half-made file at that place is
+never ours; it is refused, not overwritten.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from northbound.errors import StoreCorrupt, StoreError, StoreForeign, StoreFull, StoreLocked
+from northbound.message import Message
+from northbound.store.records import KINDS, DeadLetter
+
+APPLICATION_ID: Final = 0x6E627464  # "nbtd"
+_MAGIC: Final = b"SQLite format 3\0"
+#: A file up to this size is checked page by page at every start; a larger one where it is read.
+_CHECKED_BYTES: Final = 64 * 1024**2
+
+_VERSION_1: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE log (
+  sequence INTEGER PRIMARY KEY, accepted INTEGER NOT NULL, topic TEXT NOT NULL, kind INTEGER NOT NULL,
+  time INTEGER NOT NULL, retain INTEGER NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE current (
+  topic TEXT PRIMARY KEY, sequence INTEGER NOT NULL, kind INTEGER NOT NULL,
+  time INTEGER NOT NULL, retain INTEGER NOT NULL, payload BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE progress (
+  connector TEXT PRIMARY KEY, start INTEGER NOT NULL, cursor INTEGER NOT NULL, snapshot TEXT,
+  snapshot_through INTEGER NOT NULL, latest_through INTEGER NOT NULL, counters TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE dead (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, connector TEXT NOT NULL, sequence INTEGER NOT NULL, at INTEGER NOT NULL,
+  reason TEXT NOT NULL, topic TEXT NOT NULL, kind INTEGER NOT NULL, time INTEGER NOT NULL, retain INTEGER NOT NULL,
+  payload BLOB NOT NULL, replay INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX dead_connector ON dead (connector, id);
+CREATE INDEX dead_replay ON dead (connector, id) WHERE replay > 0;
+CREATE TABLE checkpoint (source TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+#: One step a version: ``MIGRATIONS[n]`` takes a file from version n to n + 1.
+MIGRATIONS: Final[tuple[str, ...]] = (_VERSION_1,)
+VERSION: Final = len(MIGRATIONS)
+
+
+class Lock:
+    """Owning a store: an advisory lock on a file beside it, gone with the process however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".lock")
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Own the store; raises :class:`StoreLocked` where another process does."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}: give the service a folder it may write to") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip()
+            os.close(descriptor)
+            who = f" (process {holder})" if holder.isdigit() else ""
+            raise StoreLocked(
+                f"another northbound{who} uses the store beside {self._path}: stop it, or give this one its own path"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go of the store."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Return a connection set up as the store needs it; raises a :class:`StoreError`."""
+    mode = "ro" if read_only else "rw"
+    uri = f"file:{str(path).replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?mode={mode}"
+    try:
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=5.0
+        )
+        connection.execute("PRAGMA cache_size = -8192")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+    except sqlite3.Error as error:
+        raise explain(path, error) from None
+    return connection
+
+
+def open_checked(path: Path) -> sqlite3.Connection:
+    """Open the store at ``path`` for writing, making it where nothing is there, migrating it where it is older."""
+    if not path.exists():
+        _create(path)
+    _check_header(path)
+    connection = connect(path)
+    try:
+        _check_version(path, connection)
+        if path.stat().st_size <= _CHECKED_BYTES:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise _corrupt(path, found)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 8192")
+        connection.execute("PRAGMA secure_delete = OFF")
+        _migrate(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise explain(path, error) from None
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def explain(path: Path, error: sqlite3.Error) -> StoreError:
+    """Return what SQLite says as an error of ours, with the remedy."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _corrupt(path, str(error))
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return StoreFull(f"{path}: the disk takes no more ({error}): free space on it")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return StoreError(f"{path}: {error}: the service needs to read and write this file and its folder")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreLocked(f"{path}: another program holds the file ({error}): close it")
+    return StoreError(f"{path}: {error}")
+
+
+def _corrupt(path: Path, words: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"{path} is damaged ({words}). It was left as it is: move it away to start with an empty store, "
+        f"or recover it with: sqlite3 {path} .recover"
+    )
+
+
+def _check_header(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}: the service needs to read and write this file") from None
+    if not header:
+        raise StoreCorrupt(
+            f"{path} is empty (0 bytes): a store never is, so it was cut off or made by something else. "
+            "Restore it, or remove it to start with an empty store"
+        )
+    if not header.startswith(_MAGIC):
+        raise StoreForeign(f"{path} is not a northbound store: name another path under [store]")
+    if len(header) < 100:
+        raise _corrupt(path, "it ends within its header")
+
+
+def _check_version(path: Path, connection: sqlite3.Connection) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise StoreForeign(f"{path} is another program's SQLite file: name another path under [store]")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise StoreForeign(
+            f"{path} was written by a newer northbound (schema {version}, this one knows {VERSION}): upgrade"
+        )
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    for number in range(version, VERSION):
+        connection.executescript(f"BEGIN IMMEDIATE;{MIGRATIONS[number]}PRAGMA user_version = {number + 1};COMMIT;")
+
+
+def _create(path: Path) -> None:
+    new = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        os.close(descriptor)
+        connection = sqlite3.connect(new, isolation_level=None)
+        try:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            _migrate(connection)
+            connection.executemany(
+                "INSERT INTO meta VALUES (?, ?)",
+                [("id", secrets.token_hex(4)), ("created", int(time.time() * 1000)), ("folded", 0)],
+            )
+        finally:
+            connection.close()
+        _sync(new, os.O_RDWR)
+        new.rename(path)
+        _sync(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}: give the service a folder it may write to") from None
+    except sqlite3.Error as error:
+        raise explain(path, error) from None
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Ballast:
+    """A few MiB kept on the disk so that, when it is full, there is room to deliver and delete."""
+
+    SIZE: Final = 8 * 1024**2
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".reserve")
+
+    def load(self) -> bool:
+        """Put the ballast in place; returns whether it is there."""
+        try:
+            if self._path.exists() and self._path.stat().st_size == self.SIZE:
+                return True
+            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self.SIZE)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            self.drop()
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Give the room back."""
+        self._path.unlink(missing_ok=True)
+
+
+def transaction(connection: sqlite3.Connection, work: Callable[[], None]) -> None:
+    """Run ``work`` in one transaction; nothing of it stays where it raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        work()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def dead_letters(
+    connection: sqlite3.Connection, where: str, parameters: Sequence[object], limit: int
+) -> list[DeadLetter]:
+    """Return the dead letters for which the condition ``where`` holds, oldest first."""
+    rows = connection.execute(
+        "SELECT id, connector, sequence, at, reason, topic, kind, time, retain, payload, replay, tries FROM dead"  # noqa: S608
+        f" WHERE {where} ORDER BY id LIMIT ?",
+        (*parameters, limit),
+    )
+    return [
+        DeadLetter(
+            row[0],
+            row[1],
+            row[2],
+            row[3],
+            row[4],
+            Message(row[5], row[9], KINDS[row[6]], row[7], bool(row[8])),
+            row[10],
+            row[11],
+        )
+        for row in rows
+    ]

@@ -1,0 +1,345 @@
+"""The store on SQLite, seen from the event loop.
+
+Why two threads. A statement of SQLite's lets go of the interpreter's lock while it runs and must take it again for each
+row it steps over; beside a busy event loop, taking it costs up to a switch interval (5 ms). So the writer, in a thread
+of its own, uses statements that do a whole batch in one step, and waits for the disk there; the reader's short queries
+run on the loop itself, where nothing competes. One writer, so group commit needs no more than emptying the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from northbound.config import Start, StoreOptions
+from northbound.errors import StoreError
+from northbound.message import Message
+from northbound.status import StoreStatus
+from northbound.store import schema
+from northbound.store.records import KINDS, Append, DeadLetter, Entries, Position, Progress, Settlement, stored_size
+from northbound.store.tail import Tail
+from northbound.store.writer import Writer
+
+T = TypeVar("T")
+
+_COLUMNS = "sequence, topic, kind, time, retain, payload"
+_QUEUED_MESSAGES = 20_000
+_QUEUED_BYTES = 64 * 1024**2
+_TAIL_BYTES = 8 * 1024**2
+
+
+class SqliteStore:
+    """See :class:`northbound.store.Store`. Open it on the running event loop."""
+
+    def __init__(self, options: StoreOptions) -> None:
+        self.path = Path(options.path)
+        self._loop = asyncio.get_running_loop()
+        self._lock = schema.Lock(self.path)
+        self._lock.take() if self.path.parent.is_dir() else self._make_folder()
+        try:
+            connection = schema.open_checked(self.path)
+            self._reader = schema.connect(self.path, read_only=True)
+            self._writer = Writer(self.path, connection, full_sync=options.synchronous == "full")
+        except BaseException:
+            self._lock.release()
+            raise
+        self.id: str = self._reader.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()[0]
+        self.head = self._writer.head
+        self._next = self.head + 1
+        self._tail = Tail(_TAIL_BYTES)
+        self._progress: dict[str, Progress] = {}
+        self._wakers: list[Callable[[], None]] = []
+        self._queued = 0
+        self._queued_bytes = 0
+        self._unfinished: dict[int, Append] = {}
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._closed = False
+        self._writer.start(self._loop, self._on_committed, self._on_superseded, self._on_broken)
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True)
+        except OSError as error:
+            raise StoreError(f"{self.path.parent}: {error.strerror}: name a folder the service may write to") from None
+        self._lock.take()
+
+    # in
+
+    async def room(self) -> None:
+        """Wait while too much is queued."""
+        while not self._has_room.is_set():
+            await self._has_room.wait()
+
+    def append(self, messages: Sequence[Message], source: str | None = None, checkpoint: bytes | None = None) -> Append:
+        """Queue a batch. Await its ``committed`` to know that it is on disk."""
+        append = Append(messages, source, checkpoint, self._loop.create_future())
+        if self._broken.done() or self._closed:
+            append.committed.set_exception(self._broken.exception() or StoreError("the store is closed"))
+            return append
+        append.first = self._next
+        append.size = stored_size(messages)
+        self._next += len(messages)
+        self._queued += len(messages)
+        self._queued_bytes += append.size
+        if self._queued >= _QUEUED_MESSAGES or self._queued_bytes >= _QUEUED_BYTES:
+            self._has_room.clear()
+        self._unfinished[id(append)] = append
+        self._writer.put(append)
+        return append
+
+    def _on_committed(self, appends: Sequence[Append]) -> None:
+        for append in appends:
+            del self._unfinished[id(append)]
+            count = len(append.messages)
+            self._queued -= count
+            self._queued_bytes -= append.size
+            if count:
+                self._tail.extend(append.first, append.messages, append.size)
+                self.head = append.first + count - 1
+                for progress in self._progress.values():
+                    progress.backlog += count
+                    progress.backlog_bytes += append.size
+            if not append.committed.done():
+                append.committed.set_result(append.first + count - 1)
+        if self._queued < _QUEUED_MESSAGES // 2 and self._queued_bytes < _QUEUED_BYTES // 2:
+            self._has_room.set()
+        for wake in self._wakers:
+            wake()
+
+    def _on_superseded(self, removed: dict[str, tuple[int, int]]) -> None:
+        for connector, (count, size) in removed.items():
+            self._passed(connector, count, size)
+
+    def _on_broken(self, error: StoreError) -> None:
+        if not self._broken.done():
+            self._broken.set_exception(error)
+            self._broken.exception()  # seen: whoever watches gets it again
+        for append in self._unfinished.values():
+            if not append.committed.done():
+                append.committed.set_exception(error)
+                append.committed.exception()
+        self._unfinished.clear()
+        self._has_room.set()
+
+    async def watch(self) -> None:
+        """Wait until the store breaks for good and raise why."""
+        await asyncio.shield(self._broken)
+
+    # connectors
+
+    async def register(self, connector: str, start: Start) -> Progress:
+        """Return where ``connector`` stands; a new one begins as ``start`` says."""
+        progress = await self._ask(lambda: self._writer.register(connector, start))
+        # Counted here, on the loop, so that no commit falls between counting and being counted on.
+        row = self._reader.execute(
+            "SELECT count(*), total(length(topic) + length(payload) + 64) FROM log"
+            " WHERE sequence > ? AND sequence <= ?",
+            (progress.cursor, self.head),
+        ).fetchone()
+        progress.backlog, progress.backlog_bytes = row[0], int(row[1])
+        self._progress[connector] = progress
+        return progress
+
+    def unregister(self, connector: str) -> None:
+        """Stop counting for a connector that no longer runs; where it stands stays in the store."""
+        self._progress.pop(connector, None)
+
+    async def retire(self, keep: Sequence[str]) -> dict[str, int]:
+        """Forget every connector not in ``keep``; returns what each had not yet delivered."""
+        return await self._ask(lambda: self._writer.retire(frozenset(keep)))
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call ``wake`` after every commit of messages; returns how to stop that."""
+        self._wakers.append(wake)
+        return lambda: self._wakers.remove(wake)
+
+    def settle(self, settlement: Settlement) -> None:
+        """Queue what a connector has come to; later ones for the same connector are joined with it."""
+        progress = self._progress[settlement.connector]
+        progress.counters.add(settlement.counters)
+        if isinstance(settlement.position, str):
+            progress.snapshot = settlement.position
+        elif settlement.position is not None:
+            progress.snapshot = None
+            progress.cursor = settlement.position
+        self._passed(settlement.connector, settlement.passed, settlement.passed_bytes)
+        self._writer.settle(settlement)
+
+    def _passed(self, connector: str, count: int, size: int) -> None:
+        progress = self._progress.get(connector)
+        if progress is None:
+            return
+        if progress.cursor >= self.head:
+            progress.backlog = progress.backlog_bytes = 0
+        else:
+            progress.backlog = max(0, progress.backlog - count)
+            progress.backlog_bytes = max(0, progress.backlog_bytes - size)
+
+    async def supersede(self, connector: str, through: int) -> None:
+        """From now on ``connector`` gets, up to ``through``, only the newest value of each topic."""
+        await self._ask(lambda: self._writer.supersede(connector, through))
+        self._progress[connector].latest_through = through
+        await asyncio.wrap_future(self._writer.compacted())
+
+    # out
+
+    def read(self, connector: str, after: Position, limit: int, limit_bytes: int) -> Entries:
+        """Return the next messages behind ``after``, at least one where there is any."""
+        progress = self._progress[connector]
+        if isinstance(after, str):
+            return self._read_snapshot(progress, after, limit, limit_bytes)
+        if after >= self.head:
+            return Entries((), (), (), after)
+        if after < progress.latest_through:
+            upper = min(self.head, progress.latest_through)
+            where = (
+                " AND NOT EXISTS (SELECT 1 FROM current WHERE current.topic = log.topic"
+                " AND current.sequence > log.sequence)"
+            )
+        else:
+            found = self._tail.read(after, limit, limit_bytes)
+            if found is not None:
+                last = after + len(found)
+                return Entries(range(after + 1, last + 1), range(after + 1, last + 1), found, last)
+            upper, where = self.head, ""
+        rows = self._reader.execute(
+            f"SELECT {_COLUMNS} FROM log WHERE sequence > ? AND sequence <= ?{where} ORDER BY sequence LIMIT ?",  # noqa: S608
+            (after, upper, limit),
+        )
+        sequences, messages, whole = _take(rows, limit, limit_bytes)
+        return Entries(sequences, sequences, messages, upper if whole else sequences[-1])
+
+    def _read_snapshot(self, progress: Progress, after: str, limit: int, limit_bytes: int) -> Entries:
+        rows = self._reader.execute(
+            f"SELECT {_COLUMNS} FROM current WHERE topic > ? AND sequence <= ? AND length(payload) > 0"  # noqa: S608
+            " ORDER BY topic LIMIT ?",
+            (after, progress.snapshot_through, limit),
+        )
+        sequences, messages, whole = _take(rows, limit, limit_bytes)
+        topics = [message.topic for message in messages]
+        return Entries(topics, sequences, messages, progress.cursor if whole else topics[-1])
+
+    def excess(self, connector: str, after: int, need: int, before: int | None) -> tuple[int, int, int]:  # noqa: ARG002
+        """Return (sequence, messages, bytes): how far to go behind ``after`` for the oldest to give way.
+
+        That is until ``need`` bytes are free and all that was accepted before the time ``before`` (ms) is passed.
+        """
+        count = size = 0
+        rows = self._reader.execute(
+            "SELECT sequence, accepted, length(topic) + length(payload) + 64 FROM log"
+            " WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
+            (after, self.head),
+        )
+        for sequence, accepted, row_size in rows:
+            if size >= need and (before is None or accepted >= before):
+                rows.close()
+                break
+            after = sequence
+            count += 1
+            size += row_size
+        return after, count, size
+
+    def oldest(self, after: int) -> int | None:
+        """Return when the first message behind ``after`` was accepted (ms since 1970)."""
+        row = self._reader.execute(
+            "SELECT accepted FROM log WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT 1",
+            (after, self.head),
+        ).fetchone()
+        return row[0] if row else None
+
+    def newest(self, topics: Sequence[str]) -> dict[str, int]:
+        """Return the newest committed sequence of each of ``topics`` that has one."""
+        found: dict[str, int] = {}
+        for topic in topics:
+            row = self._reader.execute(
+                "SELECT max(sequence) FROM (SELECT sequence FROM current WHERE topic = :topic UNION ALL"
+                " SELECT max(sequence) FROM log WHERE topic = :topic AND sequence >"
+                " (SELECT value FROM meta WHERE key = 'folded'))",
+                {"topic": topic},
+            ).fetchone()
+            if row[0] is not None:
+                found[topic] = row[0]
+        return found
+
+    def checkpoint(self, source: str) -> bytes | None:
+        """Return what ``source`` last committed with a batch."""
+        row = self._reader.execute("SELECT data FROM checkpoint WHERE source = ?", (source,)).fetchone()
+        return row[0] if row else None
+
+    # dead letters
+
+    def replays(self, connector: str, limit: int) -> list[DeadLetter]:
+        """Return dead letters that a person wants sent again."""
+        return schema.dead_letters(self._reader, "connector = ? AND replay > 0", (connector,), limit)
+
+    async def replayed(self, done: Sequence[int], failed: Sequence[tuple[int, str]]) -> None:
+        """Remove the dead letters ``done``, and keep ``failed`` with their new reason."""
+        await self._ask(lambda: self._writer.replayed(done, failed))
+
+    def dead_count(self, connector: str) -> int:
+        """Return how many dead letters wait for a person."""
+        row = self._reader.execute("SELECT count(*) FROM dead WHERE connector = ?", (connector,)).fetchone()
+        return int(row[0])
+
+    # the store itself
+
+    def status(self) -> StoreStatus:
+        """Return the store's own numbers."""
+        size = 0
+        for suffix in ("", "-wal"):
+            try:
+                size += self.path.with_name(self.path.name + suffix).stat().st_size
+            except OSError:
+                continue
+        error = self._broken.exception() if self._broken.done() else self._writer.full
+        return StoreStatus(
+            id=self.id,
+            path=str(self.path),
+            sequence=self.head,
+            log_messages=self._writer.log_messages,
+            file_bytes=size,
+            error=None if error is None else str(error),
+        )
+
+    async def flush(self) -> None:
+        """Return when all that was queued so far is on disk."""
+        waiting = [append.committed for append in self._unfinished.values()]
+        if waiting:
+            await asyncio.wait(waiting)
+        await self._ask(lambda: None)
+
+    async def close(self) -> None:
+        """Write what is queued, then let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.to_thread(self._writer.close)
+        self._on_broken(StoreError("the store is closed"))
+        self._reader.close()
+        self._lock.release()
+
+    async def _ask(self, work: Callable[[], T]) -> T:
+        if self._broken.done():
+            raise self._broken.exception() or StoreError("the store is closed")
+        return await asyncio.wrap_future(self._writer.ask(work))
+
+
+def _take(rows: sqlite3.Cursor, limit: int, limit_bytes: int) -> tuple[list[int], list[Message], bool]:
+    """Return sequences and messages of ``rows`` within the bounds, and whether those were all the rows there are."""
+    sequences: list[int] = []
+    messages: list[Message] = []
+    size = 0
+    row: Any
+    for row in rows:
+        sequences.append(row[0])
+        messages.append(Message(row[1], row[5], KINDS[row[2]], row[3], bool(row[4])))
+        size += len(row[5])
+        if size > limit_bytes:
+            rows.close()
+            return sequences, messages, False
+    return sequences, messages, len(sequences) < limit
