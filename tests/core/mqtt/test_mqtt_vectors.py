@@ -9,7 +9,7 @@ GOOD = [
     # MQTT 3.1 section 3.1: the example CONNECT, "MQIsdp", user name and password set, keep-alive 10 s, will QoS 1
     (
         3,
-        "10 23 00 06 4d 51 49 73 64 70 03 ce 00 0a 00 01 63 00 04 77 69 6c 6c 00 02 68 69 00 02 6d 65 00 04 68 65 6c 6f",
+        "10 23 00 06 4d 51 49 73 64 70 03 ce 00 0a 00 01 63 00 04 77 69 6c 6c00 02 68 69 00 02 6d 65 00 04 68 65 6c 6f",
         m.Connect(
             client_id="c",
             version=3,
