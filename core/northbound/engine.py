@@ -49,6 +49,9 @@ class Engine:
                 messages.append(self._message(event, now))
             except EventRefused as error:
                 refused.append((position, str(error)))
+            except (AttributeError, TypeError, ValueError) as error:
+                # A source's mistake. What it says may hold a value, so only the kind of mistake is told.
+                refused.append((position, f"not a well-formed event: {type(event).__name__}, {type(error).__name__}"))
         return Processed(messages, refused)
 
     def _message(self, event: Event, now: int) -> Message:
@@ -58,8 +61,8 @@ class Engine:
         time = event.time
         if time is None:
             time = now
-        elif not 0 <= time <= LATEST_TIME:
-            raise EventRefused(f"time {time} is not milliseconds since 1970 (0 to {LATEST_TIME})")
+        elif type(time) is not int or not 0 <= time <= LATEST_TIME:
+            raise EventRefused(f"the time is not a whole number of milliseconds since 1970 (0 to {LATEST_TIME})")
         if isinstance(event, State):
             topic = self.scheme.state_topic(
                 org, event.zones, event.system, event.driver, event.module, event.index, event.state

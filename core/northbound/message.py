@@ -44,7 +44,8 @@ class Message(Struct, frozen=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes of topic and payload, as the store and its limits count them."""
-        return len(self.topic) + len(self.payload)
+        topic = self.topic
+        return (len(topic) if topic.isascii() else len(topic.encode())) + len(self.payload)
 
 
 class Outgoing(Struct, frozen=True, gc=False):

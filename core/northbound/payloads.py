@@ -7,7 +7,8 @@ The default profile writes ``{"time":<ms>,"value":"<the value's JSON as a string
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from math import isfinite
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +19,7 @@ TimeUnit = Literal["ms", "s"]
 ValueForm = Literal["string", "json"]
 MetadataForm = Literal["entity", "envelope"]
 
+_PLAIN: Final = frozenset({type(None), bool, int, str})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,9 +47,16 @@ class PayloadFormat(Struct, frozen=True):
         """Return the function (entity, time in ms) → payload; ``name`` comes first in the entity form."""
         seconds = self.time == "s"
         if self.metadata == "envelope":
-            return lambda entity, time: b'{"time":%d,"value":%b}' % (time // 1000 if seconds else time, to_json(entity))
+            return lambda entity, time: (
+                b'{"time":%d,"value":%b}'
+                % (
+                    time // 1000 if seconds else time,
+                    to_json(_entity(entity)),
+                )
+            )
 
         def write(entity: Mapping[str, Any], time: int) -> bytes:  # noqa: ARG001 - one signature for both forms
+            entity = _entity(entity)
             if "name" in entity and next(iter(entity)) != "name":
                 entity = {"name": entity["name"], **entity}
             return to_json(entity)
@@ -55,11 +64,49 @@ class PayloadFormat(Struct, frozen=True):
         return write
 
 
+def _entity(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise EventRefused("the metadata is not an object")
+    return value
+
+
 def to_json(value: Any) -> bytes:
-    """Return ``value`` as compact JSON in UTF-8; raises :class:`EventRefused` where it is not a JSON value."""
+    """Return ``value`` as compact JSON in UTF-8; raises :class:`EventRefused` where it is not a JSON value.
+
+    JSON has null, booleans, numbers, strings, arrays (lists and tuples) and objects with string keys, and nothing
+    else. The encoder would also take bytes, sets, dates and ``nan``, each silently turned into something other.
+    """
     try:
-        return _encode(value)
+        text = _encode(value)
     except RecursionError:
         raise EventRefused("the value is nested too deeply") from None
-    except (TypeError, ValueError, UnicodeEncodeError, OverflowError) as error:
-        raise EventRefused(f"the value cannot be written as JSON: {error}") from None
+    except UnicodeEncodeError:
+        raise EventRefused("the value holds a lone surrogate, which is not Unicode text") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EventRefused(f"the value cannot be written as JSON: {str(error)[:100]}") from None
+    if type(value) not in _PLAIN:
+        _refuse_what_is_not_json(value)
+    return text
+
+
+def _refuse_what_is_not_json(value: Any) -> None:
+    # A loop of its own over containers, so that depth costs no stack; the encoder has seen that there is no cycle.
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if type(item) in _PLAIN:
+            continue
+        if isinstance(item, float):
+            if not isfinite(item):
+                raise EventRefused(f"{item} is not a JSON number")
+        elif isinstance(item, dict):
+            for key in item:
+                if not isinstance(key, str):
+                    raise EventRefused(
+                        f"an object has a key of type {type(key).__name__[:40]}: JSON knows strings only"
+                    )
+            pending.extend(item.values())
+        elif isinstance(item, list | tuple):
+            pending.extend(item)
+        elif not isinstance(item, str | int):
+            raise EventRefused(f"a value of type {type(item).__name__[:40]} is not JSON")

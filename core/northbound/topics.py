@@ -5,7 +5,7 @@
 
 A missing zone is ``_``. What would break a topic is percent-encoded (UTF-8 bytes, upper-case hex): ``/``, ``+``,
 ``#``, ``%``, NUL, control characters and Unicode non-characters (MQTT 5.0, 1.5.4: a broker may refuse them),
-and a zone whose id is itself ``_``.
+and a zone whose id is itself ``_``. An empty zone id is a missing one.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ MAX_TOPIC_BYTES: Final = 65_535  # MQTT 5.0, 4.7.3
 MAX_INDEX: Final = 1_000_000
 MISSING: Final = "_"
 
-_NEVER = "+#%\x00-\x1f\x7f-\x9f\ufffe\uffff"
-_UNSAFE = re.compile(f"[{_NEVER}]")
-_UNSAFE_IN_LEVEL = re.compile(f"[/{_NEVER}]")
+_NEVER = "+#%\x00-\x1f\x7f"
+# U+FDD0 to U+FDEF and the last two of each plane. Ranges beyond the first plane make the search five times slower.
+_NON_CHARACTERS = "\ufdd0-\ufdef" + "".join(
+    f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17)
+)
+_UNSAFE_ASCII = re.compile(f"[{_NEVER}]")
+_UNSAFE = re.compile(f"[{_NEVER}\x80-\x9f{_NON_CHARACTERS}]")
+_UNSAFE_IN_LEVEL = re.compile(f"[/{_NEVER}\x80-\x9f{_NON_CHARACTERS}]")
 
 
 class MetadataAddress(Struct, frozen=True, gc=False):
@@ -37,6 +42,11 @@ class MetadataAddress(Struct, frozen=True, gc=False):
     id: str
 
 
+def is_safe(text: str) -> bool:
+    """Return whether ``text`` holds nothing that :func:`escape` would change, slashes aside."""
+    return (_UNSAFE_ASCII if text.isascii() else _UNSAFE).search(text) is None
+
+
 def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match.group().encode())
 
@@ -44,6 +54,11 @@ def _percent(match: re.Match[str]) -> str:
 def escape(text: str) -> str:
     """Return ``text`` as one topic level. :func:`unescape` gives it back exactly."""
     return _UNSAFE_IN_LEVEL.sub(_percent, text)
+
+
+def escape_zone(text: str) -> str:
+    """Return the id of a zone as one topic level: never the one that stands for a missing zone."""
+    return "%5F" if text == MISSING else escape(text)
 
 
 def unescape(level: str) -> str:
@@ -78,16 +93,16 @@ class TopicScheme:
         """Return the topic of a value; raises :class:`EventRefused` where there cannot be one."""
         if len(zones) != self._zones:
             raise EventRefused(f"{len(zones)} zone levels where the hierarchy has {self._zones}")
-        if index < 1 or index > MAX_INDEX:
-            raise EventRefused(f"index {index} is not between 1 and {MAX_INDEX}")
+        if type(index) is not int or index < 1 or index > MAX_INDEX:
+            raise EventRefused(f"the index is not a whole number from 1 to {MAX_INDEX}")
         where = "/".join([zone or MISSING for zone in zones]) if self._zones else ""
-        topic = f"{self.root}/{org}/state/{where}/{system}/{driver}/{module}/{index}/{state}"
-        if topic.count("/") != self._slashes or _UNSAFE.search(topic) or MISSING in zones or not self._zones:
+        topic = "/".join((self.root, org, "state", where, system, driver, module, str(index), state))
+        if topic.count("/") != self._slashes or MISSING in zones or not self._zones or not is_safe(topic):
             levels = [
                 self.root,
                 escape(org),
                 "state",
-                *("%5F" if zone == MISSING else escape(zone or MISSING) for zone in zones),
+                *(escape_zone(zone) if zone else MISSING for zone in zones),
                 *map(escape, (system, driver, module, str(index), state)),
             ]
             topic = "/".join(levels)
@@ -111,14 +126,17 @@ class TopicScheme:
             return None
         try:
             if levels[2] == "metadata" and len(levels) == 4:
-                return MetadataAddress(unescape(levels[1]), unescape(levels[3]))
+                org, id_ = unescape(levels[1]), unescape(levels[3])
+                return MetadataAddress(org, id_) if self.metadata_topic(org, id_) == topic else None
             if levels[2] != "state" or len(levels) != self._slashes + 1:
                 return None
-            zones = tuple(None if level == MISSING else unescape(level) for level in levels[3 : 3 + self._zones])
-            system, driver, module, index, state = map(unescape, levels[3 + self._zones :])
-            return Address(unescape(levels[1]), zones, system, driver, module, int(index), state)
-        except ValueError:
+            zones = tuple([None if level == MISSING else unescape(level) for level in levels[3 : 3 + self._zones]])
+            org, (system, driver, module, number, state) = unescape(levels[1]), map(unescape, levels[3 + self._zones :])
+            index = int(number)
+            written = self.state_topic(org, zones, system, driver, module, index, state)
+        except (ValueError, EventRefused):
             return None
+        return Address(org, zones, system, driver, module, index, state) if written == topic else None
 
 
 def _check_length(topic: str) -> None:
@@ -136,14 +154,22 @@ def _check_length(topic: str) -> None:
             raise EventRefused("the address holds a lone surrogate, which is not Unicode text") from None
 
 
+def _text_problem(text: str) -> str | None:
+    if not text:
+        return "is empty"
+    if "\0" in text:
+        return "holds NUL"
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError:
+        return "holds a lone surrogate, which is not Unicode text"
+    return f"has more than {MAX_TOPIC_BYTES} bytes" if length > MAX_TOPIC_BYTES else None
+
+
 def filter_problem(topic_filter: str) -> str | None:
     """Return what is wrong with a topic filter in words, ``None`` where it is right (MQTT 5.0, 4.7.1)."""
-    if not topic_filter:
-        return "is empty"
-    if "\0" in topic_filter:
-        return "holds NUL"
-    if len(topic_filter.encode(errors="replace")) > MAX_TOPIC_BYTES:
-        return f"has more than {MAX_TOPIC_BYTES} bytes"
+    if problem := _text_problem(topic_filter):
+        return problem
     levels = topic_filter.split("/")
     for position, level in enumerate(levels):
         if "#" in level and (level != "#" or position != len(levels) - 1):
@@ -170,7 +196,7 @@ class TopicMatcher:
         self._root = _Node()
         for topic_filter in self.filters:
             if problem := filter_problem(topic_filter):
-                raise ValueError(f"topic filter {topic_filter!r} {problem}")
+                raise ValueError(f"topic filter {topic_filter[:80]!r} {problem}")
             node = self._root
             for level in topic_filter.split("/"):
                 if level == "#":
