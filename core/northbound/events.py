@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -63,13 +64,17 @@ def event_at(address: Address, value: Any, time: int | None = None) -> State:
     return State(a.org, a.zones, a.system, a.driver, a.module, a.index, a.state, value, time)
 
 
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_LONGEST_KEY = 40
+_LONGEST_REASON = 200
 _REQUIRED = ("system", "driver", "module", "index", "state")
 
 
 class EventDecoder:
     """Reads JSON Lines into events, for one hierarchy.
 
-    Raises :class:`EventRefused` with the reason, never anything else, whatever the line holds.
+    Raises :class:`EventRefused` with the reason, never anything else, whatever the line holds. Of a key that
+    comes twice the last one counts, as JSON readers commonly do (RFC 8259, section 4).
     """
 
     def __init__(self, hierarchy: Sequence[str] = DEFAULT_HIERARCHY) -> None:
@@ -105,7 +110,7 @@ class EventDecoder:
         try:
             wire = self._decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-            raise EventRefused(self._explain(error)) from None
+            raise EventRefused(self._explain(error, line)) from None
         kind = wire.kind
         if kind == "state":
             if wire.value is UNSET:
@@ -133,7 +138,7 @@ class EventDecoder:
             return Cleared(
                 wire.org, self._zones(wire), wire.system, wire.driver, wire.module, wire.index, wire.state, wire.time
             )
-        raise EventRefused(f"unknown kind {kind[:40]!r}: state, metadata or cleared")
+        raise EventRefused("unknown 'kind': it is state, metadata or cleared")
 
     def decode_all(self, lines: Iterable[bytes | str]) -> tuple[list[Event], list[tuple[int, str]]]:
         """Return the events of ``lines`` and the refused ones as (position, reason); blank lines are passed over.
@@ -157,12 +162,24 @@ class EventDecoder:
         missing = [name for name in _REQUIRED if getattr(wire, name) in (None, "")]
         raise EventRefused(f"missing or empty: {', '.join(missing)}")
 
-    def _explain(self, error: Exception) -> str:
+    def _explain(self, error: Exception, line: bytes | str) -> str:
+        """Return the reason in words: where and what, never a value, and no key longer than a glance."""
         if isinstance(error, RecursionError):
             return "nested too deeply"
+        if isinstance(error, UnicodeEncodeError):
+            return f"not Unicode text: a lone surrogate at character {error.start}"
         if isinstance(error, UnicodeDecodeError):
-            return f"not valid UTF-8 at byte {error.start}"
+            try:  # the decoder counts from the start of a string within the line
+                bytes(line).decode()  # type: ignore[arg-type]
+            except UnicodeDecodeError as whole:
+                return f"not valid UTF-8 at byte {whole.start}"
+        if line[:3] == b"\xef\xbb\xbf" or line[:1] == "\ufeff":
+            return "begins with a byte order mark: save it as UTF-8 without one"
         text = str(error)
-        if "unknown field" in text:
-            text = f"{text}: the hierarchy here is {', '.join(self.hierarchy)}"
-        return f"not an event: {text}"
+        if (unknown := _UNKNOWN.match(text)) is not None:
+            key = unknown[1]
+            key = repr(key) if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]!r}…"
+            return f"unknown key {key}: the hierarchy here is {', '.join(self.hierarchy)}"
+        if "truncated" in text:
+            text += ", or a \\u escape is half of a surrogate pair"
+        return f"not an event: {text[:_LONGEST_REASON]}"
