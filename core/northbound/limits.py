@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Struct
@@ -11,6 +12,8 @@ from msgspec import Struct
 Retain = Literal["native", "property", "none"]
 #: What counts towards ``max_payload_bytes``.
 Counted = Literal["payload", "payload+topic", "payload+topic+properties"]
+
+_LAXEST_FIRST: Final[Mapping[str, tuple[str, ...]]] = {"retain": get_args(Retain), "payload_counts": get_args(Counted)}
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -40,18 +43,20 @@ class Limits(Struct, frozen=True, kw_only=True):
     def narrowed(self, **stricter: Any) -> Limits:
         """Return these limits with each named bound replaced where the new one is stricter.
 
-        A number replaces a larger one or ``None``; ``retain`` moves only from ``native`` towards ``none``.
+        A number replaces a larger one or ``None``; ``retain`` moves only from ``native`` towards ``none`` and
+        ``payload_counts`` only towards counting more; ranges are intersected and reserved prefixes added.
         """
         changes: dict[str, Any] = {}
         for name, new in stricter.items():
             old = getattr(self, name)
             if new is None:
                 continue
-            if name == "retain":
-                order = ("native", "property", "none")
-                changes[name] = max(old, new, key=order.index)
-            elif isinstance(new, int | float):
-                changes[name] = new if old is None else min(old, new)
+            if name in _LAXEST_FIRST:
+                changes[name] = max(old, new, key=_LAXEST_FIRST[name].index)
+            elif name == "keep_alive":
+                changes[name] = (max(old[0], new[0]), min(old[1], new[1]))
+            elif name == "reserved_prefixes":
+                changes[name] = tuple(dict.fromkeys((*old, *new)))
             else:
-                changes[name] = new
+                changes[name] = new if old is None else min(old, new)
         return msgspec.structs.replace(self, **changes)

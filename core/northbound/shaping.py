@@ -3,6 +3,8 @@
 A template is a topic with placeholders. The values are the escaped levels of the normalised topic, so a template
 of whole levels is reversible as it stands. Where one level joins several placeholders (``{driver}.{module}``),
 the joining characters are percent-encoded within the values, so that :meth:`Template.inverse` still finds them.
+They are punctuation, so never part of ``%2E`` and the like, and no value holds a ``%`` that is not an escape. The
+``_`` of a missing zone stays as it is: where ``_`` joins, a zone is either that one character or holds none.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from typing import Final
 from northbound.errors import Rejected
 from northbound.limits import Limits
 from northbound.message import NO_PROPERTIES, Message, Outgoing
-from northbound.topics import MISSING, MetadataAddress, TopicScheme, escape, unescape
+from northbound.topics import MISSING, MetadataAddress, TopicScheme, escape, escape_zone, is_safe, unescape
 
-_PLACEHOLDER = re.compile(r"\{([a-z_]*)\}")
+_PLACEHOLDER = re.compile(r"\{([^{}/]*)\}")
+_SEPARATORS: Final = frozenset(".,;:!~|=@&*'() -_")
 _CACHED_TOPICS: Final = 20_000
 _RETAINED: Final[Mapping[str, str]] = {"retain": "true"}
 STATE_NAMES: Final = ("root", "org", "system", "driver", "module", "index", "state")
@@ -24,43 +27,43 @@ METADATA_NAMES: Final = ("root", "org", "id")
 
 
 class Template:
-    """A topic with placeholders; raises ``ValueError`` in words where it could not be undone or is no topic."""
+    """A topic with placeholders; raises ``ValueError`` in words where it is no topic or ambiguous.
+
+    One that leaves some of ``names`` out is allowed, but not :attr:`reversible`. All ``names`` that are neither a
+    state's nor a metadata's own are zones, which may be missing.
+    """
 
     def __init__(self, text: str, names: Sequence[str]) -> None:
-        self.text = text
-        self._levels: list[list[str]] = []
-        self._separators: dict[str, str] = {}
-        pattern: list[str] = []
-        seen: list[str] = []
-        for level in text.split("/"):
-            parts = _PLACEHOLDER.split(level)
-            literals, fields = parts[::2], parts[1::2]
-            for field in fields:
-                if field not in names and field != "topic":
-                    raise ValueError(f"{{{field}}} is not known here: {', '.join(names)}, or topic alone")
-            if any(not literal for literal in literals[1:-1]):
-                raise ValueError(f"two placeholders touch in {level!r}: put a separator such as '.' between them")
-            if any(character in literal for literal in literals for character in "{}+#\0"):
-                raise ValueError(f"{level!r} holds a character that a topic must not have, or an unclosed brace")
-            if "topic" in fields and (text.count("{") > 1 or level != "{topic}"):
-                raise ValueError("{topic} is the whole topic and stands alone as a level")
-            joins = "".join(sorted({literal[0] for literal in literals[1:-1]}))
-            if joins and not set(joins) <= set(".,;:!~|=@&*'() -_"):
-                raise ValueError(f"join placeholders in {level!r} with punctuation such as '.', not {joins!r}")
-            for field in fields:
-                self._separators[field] = joins
-            expression = re.escape(literals[0])
-            for field, literal in zip(fields, literals[1:], strict=True):
-                stop = "" if field == "topic" else "/" + re.escape(joins)
-                group = f"(?P={field})" if field in seen else f"(?P<{field}>{f'[^{stop}]+' if stop else '.+'})"
-                seen.append(field)
-                expression += group + re.escape(literal)
-            pattern.append(expression)
         if not text:
             raise ValueError("a topic cannot be empty")
-        self.fields = tuple(dict.fromkeys(seen))
-        self.reversible = "topic" in seen or {name for name in names if name != "root"} <= set(seen)
-        self._pattern = re.compile("/".join(pattern), re.DOTALL)
+        self.text = text
+        self._zones = frozenset(names).difference(STATE_NAMES, METADATA_NAMES)
+        levels = [_PLACEHOLDER.split(level) for level in text.split("/")]
+        self._separators: dict[str, str] = {}
+        for level, parts in zip(text.split("/"), levels, strict=True):
+            joins = _joins(level, parts, names)
+            for field in parts[1::2]:
+                self._separators[field] = "".join(sorted({*self._separators.get(field, ""), *joins}))
+        self.fields = tuple(self._separators)
+        if "topic" in self.fields and text.count("{") > 1:
+            raise ValueError("{topic} is the whole topic: no other placeholder beside it")
+        self.reversible = "topic" in self.fields or {name for name in names if name != "root"} <= set(self.fields)
+        seen: set[str] = set()
+        self._pattern = re.compile("/".join(self._expression(parts, seen) for parts in levels), re.DOTALL)
+
+    def _expression(self, parts: Sequence[str], seen: set[str]) -> str:
+        expression = re.escape(parts[0])
+        for field, literal in zip(parts[1::2], parts[2::2], strict=True):
+            if field in seen:
+                group = f"(?P={field})"
+            elif field == "topic":
+                group = "(?P<topic>.+)"
+            else:
+                missing = f"{MISSING}|" if field in self._zones else ""
+                group = f"(?P<{field}>{missing}[^/{re.escape(self._separators[field])}]+)"
+            seen.add(field)
+            expression += group + re.escape(literal)
+        return expression
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the topic for escaped ``values``."""
@@ -68,19 +71,53 @@ class Template:
         def put(match: re.Match[str]) -> str:
             name = match[1]
             value = values[name]
+            if value == MISSING and name in self._zones:
+                return value
             for character in self._separators[name]:
-                if character in value and value != MISSING:
+                if character in value:
                     value = value.replace(character, f"%{ord(character):02X}")
             return value
 
         return _PLACEHOLDER.sub(put, self.text)
 
     def inverse(self, topic: str) -> dict[str, str | None] | None:
-        """Return the plain values that ``topic`` was made of (``None`` for a missing zone); ``None`` for another's."""
+        """Return the plain values that ``topic`` was made of (``None`` for a missing zone); ``None`` for another's.
+
+        ``{topic}`` gives the normalised topic as it is.
+        """
         match = self._pattern.fullmatch(topic)
         if match is None:
             return None
-        return {name: None if value == MISSING else unescape(value) for name, value in match.groupdict().items()}
+        values: dict[str, str | None] = {}
+        escaped: dict[str, str] = {}
+        for name, value in match.groupdict().items():
+            zone = name in self._zones
+            try:
+                plain = value if name == "topic" else None if zone and value == MISSING else unescape(value)
+            except ValueError:
+                return None
+            values[name] = plain
+            escaped[name] = value if plain is None or name == "topic" else escape_zone(plain) if zone else escape(plain)
+        return values if self.fill(escaped) == topic else None
+
+
+def _joins(level: str, parts: Sequence[str], names: Sequence[str]) -> set[str]:
+    """Return the characters that join the placeholders of one level; raises ``ValueError`` where it cannot be used."""
+    literals, fields = parts[::2], parts[1::2]
+    for field in fields:
+        if field not in names and field != "topic":
+            raise ValueError(f"{{{field[:40]}}} is not known here: {', '.join(names)}, or topic alone")
+    if "topic" in fields and level != "{topic}":
+        raise ValueError("{topic} is the whole topic: it stands alone as a level")
+    if not all(literals[1:-1]):
+        raise ValueError(f"two placeholders touch in {level[:80]!r}: put a separator such as '.' between them")
+    if not all(is_safe(literal.replace("%", "")) and not {*"{}"} & {*literal} for literal in literals):
+        raise ValueError(f"{level[:80]!r} holds a character that a topic must not have, or an unclosed brace")
+    joins = {literal[0] for literal in literals[1:-1]}
+    if not joins <= _SEPARATORS:
+        wrong = "".join(sorted(joins - _SEPARATORS))
+        raise ValueError(f"join placeholders in {level[:80]!r} with punctuation such as '.', not {wrong!r}")
+    return joins
 
 
 class Shaper:
@@ -119,6 +156,8 @@ class Shaper:
             size = len(message.payload)
             if self._limits.payload_counts != "payload":
                 size += len(topic.encode())
+            if self._limits.payload_counts == "payload+topic+properties":
+                size += sum(len(name.encode()) + len(text.encode()) for name, text in properties.items())
             if size > self._max_payload:
                 raise Rejected(
                     f"{self._limits.payload_counts} of {size:,} bytes: the destination takes {self._max_payload:,}"
@@ -140,7 +179,7 @@ class Shaper:
             try:
                 cached = self._new_topic(message)
             except Rejected as error:
-                cached = error
+                cached = Rejected(error.reason)  # a new one: that which was raised holds the message by its traceback
             if len(self._topics) >= _CACHED_TOPICS:
                 self._topics.clear()
             self._topics[message.topic, message.kind] = cached
@@ -153,7 +192,7 @@ class Shaper:
         topic = message.topic
         if template is not None:
             address = self._scheme.parse(topic)
-            if address is None:
+            if address is None or isinstance(address, MetadataAddress) != (message.kind == "metadata"):
                 raise Rejected("the topic is not one of this site's scheme, so no template applies")
             values = {"root": self._scheme.root, "topic": topic, "org": escape(address.org)}
             if isinstance(address, MetadataAddress):
