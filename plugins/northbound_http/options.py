@@ -1,0 +1,117 @@
+"""What can be set for an ``http`` source."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import timedelta
+from typing import Annotated, Any, NamedTuple
+
+import pydantic
+from pydantic import ByteSize, ConfigDict, Field, SecretStr
+
+from northbound import ConfigPath, Duration
+
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\[\]:/\s]+)):(?P<port>[0-9]{1,5})")
+_SHORTEST_TOKEN = 16
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Return what ``"127.0.0.1:8080"`` or ``"[::1]:8080"`` says; raises ``ValueError``."""
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match["port"]) > 65_535:
+            raise ValueError("write host:port, such as '127.0.0.1:8080' or '[::1]:8080'; port 0 is any free one")
+        host = match["six"] or match["host"]
+        if match["six"]:
+            ipaddress.IPv6Address(host)
+        return cls(host, int(match["port"]))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _address(text: str) -> str:
+    Address.parse(text)
+    return text
+
+
+class Options(pydantic.BaseModel):
+    """An HTTP server that takes events as JSON Lines at POST /api/events."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    listen: Annotated[
+        tuple[Annotated[str, pydantic.AfterValidator(_address)], ...],
+        pydantic.BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]),
+    ] = Field(("127.0.0.1:8080",), min_length=1, max_length=16, description="Where to listen: host:port, or several.")
+    token: SecretStr | None = Field(
+        None, description="What clients send as 'Authorization: Bearer'. Required unless only this machine can connect."
+    )
+    certificate: ConfigPath | None = Field(None, description="PEM file of the certificate and its chain, for TLS.")
+    private_key: ConfigPath | None = Field(None, description="PEM file of the certificate's private key.")
+    max_body: ByteSize = Field(
+        ByteSize(8 * 1024**2), ge=1024, le=256 * 1024**2, description="A larger request is refused (413)."
+    )
+    max_line: ByteSize = Field(
+        ByteSize(1024**2), ge=256, le=256 * 1024**2, description="A longer line is refused, and the rest is taken."
+    )
+    max_events_per_second: float | None = Field(
+        None, gt=0, description="Lines a second over all clients; beyond it the answer is 429. Default: no bound."
+    )
+    burst: int | None = Field(
+        None, ge=1, description="Lines at once before the rate counts. Default: what comes in two seconds."
+    )
+    max_concurrent: int = Field(16, ge=1, le=1000, description="Requests at a time; beyond it the answer is 503.")
+    max_connections: int = Field(256, ge=1, le=10_000, description="Open connections; beyond it the answer is 503.")
+    request_timeout: Duration = Field(
+        timedelta(seconds=30),
+        ge=timedelta(milliseconds=100),
+        le=timedelta(hours=1),
+        description="How long a client may take for its headers, and again for its body (408).",
+    )
+    commit_timeout: Duration = Field(
+        timedelta(seconds=10),
+        ge=timedelta(milliseconds=10),
+        le=timedelta(minutes=10),
+        description="How long the store may take before the answer is 503.",
+    )
+
+    @pydantic.field_validator("token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value().strip()) < _SHORTEST_TOKEN:
+            raise ValueError(f"a token has at least {_SHORTEST_TOKEN} characters; 'openssl rand -hex 32' makes one")
+        return token
+
+    @pydantic.model_validator(mode="after")
+    def _safe(self) -> Options:
+        if self.token is None and not all(address.loopback for address in self.addresses):
+            raise ValueError("set a token: others than this machine can connect to where it listens")
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key go together: set both or neither")
+        if self.burst is not None and self.max_events_per_second is None:
+            raise ValueError("burst goes with max_events_per_second: set it too")
+        return self
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where to listen."""
+        return tuple(map(Address.parse, self.listen))
