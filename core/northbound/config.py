@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from datetime import timedelta
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,17 +13,21 @@ import pydantic
 from pydantic import ByteSize, ConfigDict, Field
 
 from northbound.events import DEFAULT_HIERARCHY
-from northbound.fields import ConfigPath, Duration, TopicFilter
+from northbound.fields import ConfigPath, Duration, Size, TopicFilter
 from northbound.limits import Limits
 from northbound.payloads import MetadataForm, PayloadFormat, TimeUnit, ValueForm
 from northbound.retry import RetryPolicy
-from northbound.topics import TopicScheme
+from northbound.topics import MISSING, TopicScheme, escape
 
 Profile = Literal["documented", "placeos"]
 WhenFull = Literal["latest", "oldest", "block"]
 Start = Literal["snapshot", "now", "beginning"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+_WORDS_OF_THE_FORMAT = frozenset(
+    ("system", "driver", "module", "index", "state", "value", "time", "id", "metadata", "kind", "root", "topic")
+)
+_ZONE_LEVEL = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _PLACEOS_HIERARCHY = ("org", "region", "building", "level", "area")
 
 
@@ -30,7 +37,7 @@ class SiteOptions(pydantic.BaseModel):
     model_config = _STRICT
 
     org: str | None = Field(None, min_length=1, description="The organisation where the source names none.")
-    root: str = Field("placeos", pattern=r"^[^/+#$%\x00-\x1f][^/+#%\x00-\x1f]*$", description="First level of topics.")
+    root: str = Field("placeos", min_length=1, max_length=128, description="First level of topics.")
     profile: Profile = Field(
         "documented", description="'documented', or 'placeos': what PlaceOS's own service writes. Sets the keys below."
     )
@@ -54,11 +61,17 @@ class SiteOptions(pydantic.BaseModel):
     def _hierarchy(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is None:
             return None
-        taken = {"system", "driver", "module", "index", "state", "value", "time", "id", "metadata", "kind", "root"}
-        if value[0] != "org" or len(set(value)) != len(value) or taken & set(value):
+        if value[0] != "org" or len(set(value)) != len(value) or _WORDS_OF_THE_FORMAT & set(value):
             raise ValueError("name the zone levels once each, 'org' first, none of them a word the format uses")
-        if not all(level.isidentifier() and level.islower() for level in value):
-            raise ValueError("write zone levels as lower-case words")
+        if not all(_ZONE_LEVEL.fullmatch(level) and not iskeyword(level) for level in value):
+            raise ValueError("write zone levels as lower-case words: letters a to z, digits and '_', at most 32")
+        return value
+
+    @pydantic.field_validator("root")
+    @classmethod
+    def _root(cls, value: str) -> str:
+        if value.startswith("$") or value == MISSING or escape(value) != value:
+            raise ValueError("write one topic level: no '/', '+', '#', '%' or control character, and no '$' first")
         return value
 
     @property
@@ -81,7 +94,7 @@ class StoreOptions(pydantic.BaseModel):
     model_config = _STRICT
 
     path: ConfigPath = Field(Path("northbound.db"), validate_default=True, description="The SQLite file.")
-    max_bytes: ByteSize = Field(
+    max_bytes: Size = Field(
         ByteSize(2 * 1024**3),
         ge=1024**2,
         description="What the backlog of one connector may hold, unless it says less.",
@@ -92,6 +105,7 @@ class StoreOptions(pydantic.BaseModel):
     max_dead_letters: int = Field(
         100_000,
         ge=1,
+        le=1_000_000_000,
         description="At so many dead letters of one connector it stops until some are replayed or dropped.",
     )
 
@@ -101,7 +115,7 @@ class BacklogOptions(pydantic.BaseModel):
 
     model_config = _STRICT
 
-    maximum_bytes: ByteSize | None = Field(None, ge=65_536, description="Default: [store] max_bytes.")
+    maximum_bytes: Size | None = Field(None, ge=65_536, description="Default: [store] max_bytes.")
     maximum_age: Duration | None = Field(None, description="Default: no bound.")
     when_full: WhenFull = Field(
         "latest",
@@ -114,8 +128,8 @@ class RateOptions(pydantic.BaseModel):
 
     model_config = _STRICT
 
-    messages: float | None = Field(None, gt=0, description="Messages a second.")
-    bytes: ByteSize | None = Field(None, gt=0, description="Bytes of topic and payload a second.")
+    messages: float | None = Field(None, gt=0, allow_inf_nan=False, description="Messages a second.")
+    bytes: Size | None = Field(None, gt=0, description="Bytes of topic and payload a second.")
 
 
 class LimitsOptions(pydantic.BaseModel):
@@ -125,17 +139,24 @@ class LimitsOptions(pydantic.BaseModel):
 
     max_topic_levels: int | None = Field(None, ge=1)
     max_topic_bytes: int | None = Field(None, ge=1, le=65_535)
-    max_payload_bytes: ByteSize | None = Field(None, ge=1)
+    max_payload_bytes: Size | None = Field(None, ge=1)
     retain: Literal["none"] | None = Field(None, description="'none': the destination keeps no last value.")
-    batch_messages: int | None = Field(None, ge=1)
-    batches_in_flight: int | None = Field(None, ge=1)
+    batch_messages: int | None = Field(None, ge=1, le=100_000)
+    batches_in_flight: int | None = Field(None, ge=1, le=10_000)
 
     def narrow(self, limits: Limits) -> Limits:
         """Return ``limits`` narrowed by what is set here."""
         return limits.narrowed(**self.model_dump(exclude_none=True))
 
 
-class ConnectorOptions(pydantic.BaseModel):
+class _PluginOptions(pydantic.BaseModel):
+    """A plugin's table. Its repr names the keys that were set and no value: any of them may be a secret."""
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        return ((name, ...) for name in sorted(self.model_fields_set))
+
+
+class ConnectorOptions(_PluginOptions):
     """What every connector takes, whatever its type."""
 
     model_config = _STRICT
@@ -155,7 +176,7 @@ class ConnectorOptions(pydantic.BaseModel):
     limits: LimitsOptions = LimitsOptions()
 
 
-class SourceOptions(pydantic.BaseModel):
+class SourceOptions(_PluginOptions):
     """What every source takes, whatever its type."""
 
     model_config = _STRICT

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pydantic
-import tenacity
 
 from northbound.errors import DeliveryError, Unauthorised, Unavailable
 from northbound.fields import Duration
 
+if TYPE_CHECKING:
+    import tenacity
+
+_SHORTEST = timedelta(milliseconds=1)  # none at all would be a busy loop
+#: No wish of a destination is followed for longer than this: a header may say anything.
+LONGEST_RETRY_AFTER = timedelta(hours=1)
 #: After refused credentials no try comes sooner than this: fast ones lock accounts.
 UNAUTHORISED_INITIAL = timedelta(seconds=30)
 
@@ -22,14 +28,20 @@ class RetryPolicy(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    initial: Duration = pydantic.Field(timedelta(milliseconds=500), description="The wait after the first failure.")
-    maximum: Duration = pydantic.Field(timedelta(seconds=60), description="No wait is longer than this.")
+    initial: Duration = pydantic.Field(
+        timedelta(milliseconds=500), ge=_SHORTEST, description="The wait after the first failure."
+    )
+    maximum: Duration = pydantic.Field(
+        timedelta(seconds=60),
+        ge=_SHORTEST,
+        description="No wait is longer than this, unless the destination asks for it.",
+    )
     multiplier: float = pydantic.Field(2.0, ge=1, le=10, description="Each wait is this many times the one before.")
     jitter: float = pydantic.Field(
         0.2,
         ge=0,
         le=1,
-        description="Up to this share of a wait is added at random, so that many do not return at once.",
+        description="Up to this share of a wait is random, so that many do not return at once.",
     )
     attempts: int | None = pydantic.Field(
         None, ge=1, description="After so many failed tries a message becomes a dead letter. Default: never."
@@ -43,6 +55,9 @@ class Backoff:
     """Counts failures in a row and says how long to wait; one for each connector."""
 
     def __init__(self, policy: RetryPolicy) -> None:
+        import tenacity  # noqa: PLC0415 - reading a configuration needs the policy, not this
+
+        self._tenacity = tenacity
         self._policy = policy
         stops: list[tenacity.stop.stop_base] = []
         if policy.attempts is not None:
@@ -64,13 +79,13 @@ class Backoff:
     def failed(self, error: DeliveryError) -> float:
         """Count a failure and return the seconds to wait before the next try."""
         if self._state is None:
-            self._state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+            self._state = self._tenacity.RetryCallState(self._tenacity.Retrying(), None, (), {})
         delay = float(self._wait(error)(self._state))
-        delay += float(tenacity.wait_random(0, delay * self._policy.jitter)(self._state))
+        delay += float(self._tenacity.wait_random(0, delay * self._policy.jitter)(self._state))
         self._state.set_exception((type(error), error, error.__traceback__))
         self._state.attempt_number += 1
         if isinstance(error, Unavailable) and error.retry_after is not None:
-            delay = max(delay, error.retry_after)
+            delay = max(delay, min(error.retry_after, LONGEST_RETRY_AFTER.total_seconds()))
         return delay
 
     @property
@@ -78,7 +93,7 @@ class Backoff:
         """Whether the policy says to give up on what keeps failing."""
         if self._state is None or self._state.attempt_number <= 1:
             return False
-        state = tenacity.RetryCallState(self._state.retry_object, None, (), {})
+        state = self._tenacity.RetryCallState(self._state.retry_object, None, (), {})
         state.attempt_number = self._state.attempt_number - 1
         state.start_time = self._state.start_time
         state.outcome_timestamp = self._state.outcome_timestamp
@@ -89,6 +104,9 @@ class Backoff:
         initial, maximum = policy.initial, policy.maximum
         if isinstance(error, Unauthorised):
             initial, maximum = max(initial, UNAUTHORISED_INITIAL), max(maximum, UNAUTHORISED_INITIAL * 10)
-        return tenacity.wait_exponential(
-            multiplier=initial.total_seconds(), exp_base=policy.multiplier, max=maximum.total_seconds()
+        # What jitter adds must not lead beyond the maximum, and at the maximum there must be jitter still.
+        return self._tenacity.wait_exponential(
+            multiplier=initial.total_seconds(),
+            exp_base=policy.multiplier,
+            max=maximum.total_seconds() / (1 + policy.jitter),
         )
