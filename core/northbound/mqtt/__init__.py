@@ -34,6 +34,7 @@ from northbound.mqtt.packets import (
     Will,
 )
 from northbound.mqtt.properties import Properties
+from northbound.mqtt.reasons import subscribe_words
 from northbound.mqtt.session import ClientSession
 
 __all__ = [
@@ -71,4 +72,5 @@ __all__ = [
     "check_name",
     "encode",
     "parse_url",
+    "subscribe_words",
 ]

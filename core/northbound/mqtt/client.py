@@ -159,6 +159,16 @@ class Client:
         if self._driver is not None:
             self._driver.pump_soon()
 
+    def pause(self) -> None:
+        """Read nothing from the broker until :meth:`resume`: back-pressure, also for QoS 0 and before version 5."""
+        if self._driver is not None:
+            self._driver.listen(on=False)
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._driver is not None:
+            self._driver.listen(on=True)
+
     async def lost(self) -> NoReturn:
         """Wait until the connection is lost, and raise the reason."""
         driver = self._require()

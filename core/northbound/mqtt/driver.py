@@ -41,6 +41,7 @@ class Driver(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused_at: float | None = None
         self._pump_due = False
+        self._listening = True
         self._timer: asyncio.TimerHandle | None = None
         self.opened: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[DeliveryError] = loop.create_future()
@@ -139,6 +140,16 @@ class Driver(asyncio.Protocol):
             if len(data) < _CHUNK:  # the window or the queue is at its end
                 return
 
+    def listen(self, *, on: bool) -> None:
+        """Stop or go on reading from the transport."""
+        if self._transport is None or self.lost.done() or on == self._listening:
+            return
+        self._listening = on
+        if on:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
     def lose(self, error: DeliveryError, *, abort: bool = False) -> None:
         """End the connection; the first reason given is the one everyone hears."""
         if self.lost.done():
@@ -175,6 +186,8 @@ class Driver(asyncio.Protocol):
         try:
             if self._paused_at is not None and now - self._paused_at > self._options.ack_timeout:
                 raise NotConnected(f"the broker has read nothing for {self._options.ack_timeout:g} s")
+            if not self._listening:
+                self._session.unheard(now)
             self._session.tick(now)
         except DeliveryError as error:
             self.lose(error, abort=True)

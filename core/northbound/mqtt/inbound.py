@@ -13,6 +13,8 @@ from northbound.mqtt.packets import Puback, Pubcomp, Publish, Pubrec, Pubrel
 from northbound.mqtt.properties import NONE, Properties
 from northbound.mqtt.reasons import PACKET_ID_NOT_FOUND, RECEIVE_MAXIMUM_EXCEEDED, TOPIC_ALIAS_INVALID
 
+_PACKET_IDS = 65_535
+
 
 class Received(msgspec.Struct, frozen=True, gc=False):
     """A message that arrived. ``sequence`` names it for acknowledging; 0 where nothing is to be acknowledged."""
@@ -29,9 +31,8 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 class Inbound:
     """The receiving half of a session."""
 
-    def __init__(self, version: int, receive_maximum: int, alias_maximum: int) -> None:
+    def __init__(self, version: int, alias_maximum: int) -> None:
         self._version = version
-        self._receive_maximum = receive_maximum if version == 5 else 65_535
         self._alias_maximum = alias_maximum if version == 5 else 0
         self._aliases: dict[int, str] = {}
         self._waiting: deque[tuple[int, int, int]] = deque()  # sequence, packet identifier, QoS; in order of arrival
@@ -69,10 +70,10 @@ class Inbound:
                 if packet_id in self._delivered:
                     return None
                 self._delivered.add(packet_id)
-            if len(self._waiting) + len(self._owned) >= self._receive_maximum:  # [MQTT-3.3.4-9]
-                raise ProtocolError(
-                    RECEIVE_MAXIMUM_EXCEEDED, f"more than {self._receive_maximum} unacknowledged messages"
-                )
+            # Hanging up over the announced Receive Maximum, as section 3.3.4 allows, would be a reconnect loop:
+            # Mosquitto 2.0.11 keeps to it at first, and no longer once messages are queued and one is acknowledged.
+            if len(self._waiting) + len(self._owned) >= _PACKET_IDS:
+                raise ProtocolError(RECEIVE_MAXIMUM_EXCEEDED, f"more than {_PACKET_IDS} unacknowledged messages")
             self._sequence = sequence = self._sequence + 1
             self._waiting.append((sequence, packet_id, qos))
         return Received(topic, packet.payload, qos, packet.retain, packet.duplicate, properties, sequence)

@@ -132,6 +132,8 @@ def connect_error(code: int, version: int, reason: str | None = None, server: st
         return Unauthorised(
             f"the broker refuses the credentials ({said}); check user name, password, certificate and client id"
         )
+    if code in {RETAIN_NOT_SUPPORTED, QOS_NOT_SUPPORTED}:
+        return NotConnected(f"the broker does not take the will ({said}); it is retained, or its QoS is too high")
     if server:
         return NotConnected(f"the broker asks to connect to {server} ({said}); change the address")
     return NotConnected(f"the broker does not accept the connection ({said})")

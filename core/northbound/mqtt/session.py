@@ -54,7 +54,7 @@ class ClientSession:
         self.limits: ServerLimits | None = None
         self.connack: p.Connack | None = None
         self.outbound = Outbound(options.version, options.max_inflight, aliases=options.topic_aliases)
-        self.inbound = Inbound(options.version, options.receive_maximum, options.topic_alias_maximum)
+        self.inbound = Inbound(options.version, options.topic_alias_maximum)
         self._decoder = Decoder(options.version, options.maximum_packet_size)
         self._requests: dict[int, Request] = {}
         self._control: list[bytes] = []  # goes out before any message
@@ -156,6 +156,10 @@ class ClientSession:
         elif now - self._last_sent >= keep_alive * _PING_AT or now - self._last_received >= keep_alive:
             self._control.append(encode(p.Pingreq(), self._options.version))
             self._pinged = now
+
+    def unheard(self, now: float) -> None:
+        """Take note that reading is paused on this side, so that silence says nothing about the broker."""
+        self._last_received = now
 
     def disconnect(self) -> None:
         """Say good-bye; the broker then does not publish the will [MQTT-3.14.4-3]."""

@@ -292,6 +292,23 @@ async def test_keep_alive_holds_an_idle_connection(broker):
         assert client.connected
 
 
+async def test_a_pause_is_back_pressure_and_no_silence(broker):
+    inbox = Inbox()
+    async with (
+        connected(broker, inbox, keep_alive=1, ack_timeout=0.5) as client,
+        connected(broker, client_id="w") as writer,
+    ):
+        await client.subscribe(["n"])
+        client.pause()
+        client.pause()
+        await writer.publish([m.Publish("n", b"", 1)])
+        await asyncio.sleep(2)
+        assert inbox == []
+        assert client.connected
+        client.resume()
+        await inbox.wait(1)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_on_uvloop(tmp_path, ca):
     uvloop = pytest.importorskip("uvloop")
