@@ -195,7 +195,7 @@ def test_same_packet(kind, data):
 
 
 @given(st.binary(min_size=2, max_size=40))
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_what_we_accept_they_accept_or_we_know_why(raw):
     """Random bodies: whatever both read means the same."""
     try:
