@@ -46,9 +46,8 @@ async def measure(port, version, qos, count, properties):
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
     await client.disconnect()
     beside = "with id" if properties else "no properties"
-    print(
-        f"v{version} qos {qos} window {window:>4} {beside:<13}: {count / took:>9,.0f} msg/s {cpu / count * 1e6:6.2f} us CPU"
-    )
+    what = f"v{version} qos {qos} window {window:>4} {beside:<13}"
+    print(f"{what}: {count / took:>9,.0f} msg/s {cpu / count * 1e6:6.2f} us CPU")
 
 
 def main():
