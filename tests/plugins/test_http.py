@@ -16,7 +16,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.intake import RecordingIntake, running, until
+from tests.support.intake import RecordingIntake, running, until
 
 from northbound import NorthboundError, StoreFull
 from northbound.loading import load_file
