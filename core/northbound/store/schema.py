@@ -124,6 +124,29 @@ def open_checked(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def open_existing(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open a store that the service made, beside the service or without it; never makes, migrates or repairs one."""
+    if not path.exists():
+        raise StoreError(f"{path} does not exist: the service makes it when it first runs")
+    _check_header(path)
+    connection = connect(path, read_only=read_only)
+    try:
+        _check_version(path, connection)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version < VERSION:
+            raise StoreForeign(
+                f"{path} was written by an older northbound (schema {version}, this one knows {VERSION}): "
+                "start the service once, it brings the store up to date"
+            )
+    except sqlite3.Error as error:
+        connection.close()
+        raise explain(path, error) from None
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
 def explain(path: Path, error: sqlite3.Error) -> StoreError:
     """Return what SQLite says as an error of ours, with the remedy."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
