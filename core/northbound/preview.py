@@ -1,0 +1,98 @@
+"""What each connector would send for an event, or why not. Pure: nothing connects, nothing is stored.
+
+It goes the way that messages go — engine, filters, shaping — with the same parts and in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from northbound.engine import Engine
+from northbound.errors import Rejected
+from northbound.events import Cleared, Event, Metadata, State
+from northbound.loading import Configuration, ConnectorInstance
+from northbound.message import Message, Outgoing
+from northbound.shaping import Shaper
+from northbound.topics import TopicMatcher, TopicScheme
+
+#: ``sent``; ``filtered``: outside the connector's topics; ``rejected``: it would become a dead letter.
+Outcome = Literal["sent", "filtered", "rejected"]
+
+
+class Passage(Struct, frozen=True):
+    """What one connector would do with one message. ``reason`` says why not, ``outgoing`` what it would send."""
+
+    connector: str
+    outcome: Outcome
+    outgoing: Outgoing | None = None
+    reason: str = ""
+
+
+class Previewed(Struct, frozen=True):
+    """What would become of one event: refused by the engine, with the reason, or a message and where it goes."""
+
+    message: Message | None
+    refused: str = ""
+    passages: tuple[Passage, ...] = ()
+
+
+class Preview:
+    """Answers for one configuration. Limits are those declared; a broker may narrow them on connecting."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        site = configuration.site
+        self.engine = Engine(site.scheme, site.payloads, org=site.org, retain_state=site.retain_state)
+        self._ways = [_Way(instance, self.engine.scheme) for instance in configuration.connectors]
+
+    def event(self, event: Event, now: int) -> Previewed:
+        """Return what would become of ``event``; ``now`` (ms since 1970) is its time where it has none."""
+        messages, refused = self.engine.process([event], now)
+        if refused:
+            return Previewed(None, refused[0][1])
+        message = messages[0]
+        return Previewed(message, passages=tuple(way.passage(message) for way in self._ways))
+
+
+class _Way:
+    """The way to one connector, as its worker goes it."""
+
+    def __init__(self, instance: ConnectorInstance, scheme: TopicScheme) -> None:
+        options = instance.options
+        connector = instance.create()
+        self._name = instance.name
+        self._matches = TopicMatcher(options.topics).matches
+        self._filters = ", ".join(options.topics)
+        self._shape = Shaper(
+            scheme,
+            options.limits.narrow(connector.limits),
+            topic=options.topic or connector.default_topic,
+            metadata_topic=options.metadata_topic or connector.default_metadata_topic,
+            retain=options.retain,
+        ).shape
+
+    def passage(self, message: Message) -> Passage:
+        """Return what the connector would do with ``message``."""
+        if not self._matches(message.topic):
+            return Passage(self._name, "filtered", reason=f"outside its topics: {self._filters}")
+        try:
+            return Passage(self._name, "sent", self._shape(message, 0))
+        except Rejected as error:
+            return Passage(self._name, "rejected", reason=error.reason)
+
+
+def sample_events(hierarchy: Sequence[str], org: str | None) -> list[Event]:
+    """Return a few events as this site could have them: plain, structured, awkward, described and gone."""
+    org = org or "org-sample"
+    zones = tuple(f"{level}-1" for level in hierarchy[1:])
+    shallow = (*zones[:-1], None) if zones else ()
+    room = "sys-boardroom"
+    return [
+        State(org, zones, room, "dep-display", "Display", 1, "power", True),
+        State(org, shallow, room, "dep-sensor", "Environment", 2, "climate", {"temperature": 21.5, "humidity": 44}),
+        State(org, zones, room, "dep-areas", "AreaManagement", 1, "zone-1:areas/north #1", ["desk-1", "desk-2"]),
+        Metadata(org, room, {"name": "Boardroom", "capacity": 12}),
+        Cleared(org, zones, room, "dep-display", "Display", 1, "power"),
+    ]
