@@ -1,0 +1,203 @@
+"""``northbound check``: every problem of a configuration at once, and whether its destinations answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+from msgspec import Struct, structs
+from rich.text import Text
+
+from northbound import ConfigurationError, DeliveryError, Problem, Rejected, Unauthorised
+from northbound.administration import is_running
+from northbound.cli.advice import warnings
+from northbound.cli.output import clean, config_argument, console, emit, json_option, note, on_terminal, plural, say
+from northbound.fields import parse_duration
+from northbound.loading import Configuration, ConnectorInstance, load_file
+from northbound.registry import Registry
+
+_CLOSE_SECONDS: Final = 5.0
+
+
+class Answer(Struct, frozen=True):
+    """What one destination answered."""
+
+    name: str
+    type: str
+    destination: str
+    ok: bool
+    seconds: float
+    error: str | None = None
+    cause: str | None = None
+
+
+@click.command()
+@config_argument
+@click.option("--connect", is_flag=True, help="Also open each destination, and close it again. Nothing is sent.")
+@click.option("--timeout", default="15s", show_default=True, help="With --connect: how long one may take.")
+@json_option
+def check(config: str, timeout: str, *, connect: bool, as_json: bool) -> int:
+    """Find every problem of a configuration.
+
+    Each is reported with file, key and remedy; warnings do not change the exit status. With --connect the
+    destinations are tried as well: what was tried, what it answered, how long that took, and the likely cause.
+
+    \b
+    northbound check northbound.toml
+    northbound check northbound.toml --connect --timeout 5s
+    """  # noqa: D301 - \b keeps click from joining the lines
+    try:
+        seconds = parse_duration(float(timeout) if timeout.replace(".", "", 1).isdigit() else timeout).total_seconds()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
+    configuration: Configuration | None = None
+    problems: tuple[Problem, ...] = ()
+    try:
+        configuration = load_file(Path(config), Registry())
+    except ConfigurationError as error:
+        problems = error.problems
+    found = warnings(Path(config), configuration)
+    answers: list[Answer] = []
+    if not as_json:
+        _report(config, problems, found, configuration)
+    if connect and configuration is not None:
+        if is_running(configuration.store.path):
+            note(
+                "the service runs with this store: a destination that allows one connection for each client id will "
+                "hang up on it for a moment, and a file that it writes is locked"
+            )
+        answers = asyncio.run(_try_all(configuration, seconds, quiet=as_json))
+    elif connect and not as_json:
+        note("nothing was connected to: the configuration must load first")
+    bad = bool(problems) or not all(answer.ok for answer in answers)
+    if as_json:
+        emit(
+            {
+                "file": config,
+                "ok": not bad,
+                "problems": [problem._asdict() for problem in problems],
+                "warnings": [problem._asdict() for problem in found],
+                "destinations": [structs.asdict(answer) for answer in answers] if connect else None,
+            }
+        )
+    return 1 if bad else 0
+
+
+def _report(
+    config: str, problems: tuple[Problem, ...], found: list[Problem], configuration: Configuration | None
+) -> None:
+    for word, style, lines in (("error", "bold red", problems), ("warning", "yellow", found)):
+        for problem in lines:
+            if on_terminal():
+                line = Text(f"{word}: ", style=style)
+                console().print(line.append(clean(str(problem)), style="default not bold"), soft_wrap=True)
+            else:
+                click.echo(f"{word}: {clean(str(problem))}")
+    if configuration is None:
+        say(f"{config}: {plural(len(problems), 'problem')}", style="red")
+        return
+    sources = ", ".join(f"{s.name} ({s.plugin.type_name})" for s in configuration.sources) or "none"
+    connectors = ", ".join(f"{c.name} ({c.plugin.type_name})" for c in configuration.connectors) or "none"
+    say(f"{config}: no problems", style="green")
+    say(f"  sources     {sources}")
+    say(f"  connectors  {connectors}")
+    say(f"  store       {configuration.store.path}")
+
+
+async def _try_all(configuration: Configuration, seconds: float, *, quiet: bool) -> list[Answer]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_try(instance, seconds)) for instance in configuration.connectors]
+        if not quiet:
+            for task in asyncio.as_completed(tasks):
+                _report_answer(await task)
+    return [task.result() for task in tasks]
+
+
+async def _try(instance: ConnectorInstance, seconds: float) -> Answer:
+    """Open one destination and close it."""
+    started = time.monotonic()
+    error: Exception | None = None
+    destination = instance.name
+    connector = None
+    try:
+        connector = instance.create()
+        destination = connector.destination
+        async with asyncio.timeout(seconds):
+            await connector.open()
+    except Exception as raised:  # noqa: BLE001 - a third party's connector may raise anything
+        error = raised
+    took = round(time.monotonic() - started, 3)
+    if connector is not None:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await connector.close()
+        except Exception as raised:  # noqa: BLE001 - a third party's connector may raise anything
+            error = error or raised
+    name, kind = instance.name, instance.plugin.type_name
+    if error is None:
+        return Answer(name, kind, destination, ok=True, seconds=took)
+    return Answer(name, kind, destination, ok=False, seconds=took, error=_words(error, seconds), cause=_cause(error))
+
+
+def _words(error: Exception, seconds: float) -> str:
+    if isinstance(error, DeliveryError):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return f"no answer within {seconds:g} s"
+    return f"the connector failed: {type(error).__name__}: {error}"
+
+
+#: The likely cause in words, by what stands in the chain of errors; the first that fits is told.
+_CAUSES: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (
+        ssl.SSLCertVerificationError,
+        "the destination's certificate is not trusted here, or is for another name: set ca, check the host",
+    ),
+    (ssl.SSLError, "the two do not agree on TLS: check the port, and that it expects TLS"),
+    (socket.gaierror, "the name is not known: check the host, and the DNS of this machine"),
+    (
+        ConnectionRefusedError,
+        "the machine answers but nothing listens there: check the port, and that the service is up",
+    ),
+    (
+        Unauthorised,
+        "it answers and refuses the credentials: check user name, password or certificate, and that they still hold",
+    ),
+    (Rejected, "it refuses what this configuration asks for"),
+    (TimeoutError, "a firewall drops the packets, or the address is wrong"),
+)
+
+
+def _cause(error: Exception) -> str | None:
+    """Return the likely cause in words, where the kind of error tells one."""
+    chain = [*_chain(error)]
+    for kind, words in _CAUSES:
+        if any(isinstance(found, kind) for found in chain):
+            return words
+    return None if isinstance(error, DeliveryError) else "a defect of the connector: report it to its package"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _report_answer(answer: Answer) -> None:
+    took = f"{answer.seconds * 1000:.0f} ms" if answer.seconds < 1 else f"{answer.seconds:.1f} s"
+    what = f"{answer.name}: {answer.destination} ({answer.type})"
+    if answer.ok:
+        say(f"{what}: answers, after {took}", style="green")
+        return
+    say(f"{what}: failed after {took}: {answer.error}", style="red")
+    if answer.cause:
+        say(f"  likely cause: {answer.cause}")

@@ -1,0 +1,121 @@
+"""How commands write: tables for people on a terminal, lines of tab-separated cells for a pipe, JSON for programs.
+
+Nothing here goes out as it came: what a topic, a payload or a provider's words hold could move the cursor of a
+terminal, or break a line in two.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: C0, DEL, C1, the marks that reverse the direction of text, and surrogates that no encoding takes.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+config_argument = click.argument("config", type=click.Path(dir_okay=False), default="northbound.toml")
+
+
+def clean(text: str) -> str:
+    """Return ``text`` with control characters shown instead of obeyed."""
+    return _CONTROL.sub(lambda match: _SHORT.get(match.group(), f"\\u{ord(match.group()):04x}"), text)
+
+
+def on_terminal() -> bool:
+    """Whether a person reads standard output."""
+    return sys.stdout.isatty()
+
+
+@cache
+def console() -> Console:
+    """Return the terminal. rich respects ``NO_COLOR`` and ``TERM``."""
+    return Console(highlight=False, emoji=False, markup=False)
+
+
+def say(text: str = "", style: str = "") -> None:
+    """Write a line; ``style`` is for terminals only."""
+    if on_terminal():
+        console().print(Text(clean(text), style=style), soft_wrap=True)
+    else:
+        click.echo(clean(text))
+
+
+def note(text: str) -> None:
+    """Write a remark to standard error, so that it never mixes with data."""
+    click.echo(clean(text), err=True)
+
+
+def emit(value: Any) -> None:
+    """Write ``value`` as one JSON document."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def emit_line(value: Any) -> None:
+    """Write ``value`` as one line of JSON, for output that has no end in sight."""
+    click.echo(msgspec.json.encode(value).decode())
+
+
+def listing(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    styles: dict[str, str] | None = None,
+) -> None:
+    """Write a table: drawn on a terminal, tab-separated without its headers elsewhere, as ``cut`` wants it."""
+    if not on_terminal():
+        for row in rows:
+            click.echo("\t".join(clean(cell) for cell in row))
+        return
+    console().print(drawn(headers, rows, right=right, styles=styles))
+
+
+def drawn(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    styles: dict[str, str] | None = None,
+) -> Table:
+    """Return a table for a terminal. ``styles`` gives the style of cells by their text."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, justify="right" if header in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(clean(cell), style=(styles or {}).get(cell, "")) for cell in row])
+    return table
+
+
+def when(milliseconds: int) -> str:
+    """Return a time (ms since 1970) as people read it, in UTC."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    number = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 message``, ``2 messages``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
