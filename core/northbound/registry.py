@@ -19,9 +19,13 @@ from northbound.config import ConnectorOptions, SourceOptions
 from northbound.connector import Connector
 from northbound.errors import PluginError
 from northbound.hookspecs import PROJECT
+from northbound.limits import Limits
 from northbound.source import Source
 
 PluginKind = Literal["connector", "source"]
+
+_TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_LONGEST_REASON = 300
 
 
 class Plugin:
@@ -53,7 +57,7 @@ class Plugin:
             raise PluginError(f"{self.type_name}: {self.error}")
         common: type[pydantic.BaseModel] = ConnectorOptions if self.kind == "connector" else SourceOptions
         own = self.implementation.Config
-        clash = sorted(set(common.model_fields) & set(own.model_fields))
+        clash = sorted({"type", *common.model_fields} & set(own.model_fields))
         if clash:
             raise PluginError(f"its options {', '.join(clash)} are ones that every {self.kind} has")
         title = "".join(part.capitalize() for part in re.split(r"[^a-z0-9]+", self.type_name))
@@ -70,7 +74,8 @@ class Registry:
         self.rows: list[Plugin] = []
         if points is None:
             points = entry_points(group=PROJECT)
-        for point in sorted(points, key=lambda point: point.name):
+        # Our own first: a type of theirs cannot be taken over by a plugin whose name sorts before it.
+        for point in sorted(points, key=lambda point: (_package(point) != PROJECT, point.name)):
             self._load(point)
         self.rows.sort(key=lambda row: (row.kind or "~", row.type_name))
 
@@ -92,14 +97,18 @@ class Registry:
         return found[0] if found else None
 
     def _load(self, point: EntryPoint) -> None:
-        package = point.dist.name if point.dist else point.module
+        package = _package(point)
         version = point.dist.version if point.dist else ""
+        name = f"{package}:{point.name}"
         try:
             plugin = point.load()
-            self._manager.register(plugin, name=f"{package}:{point.name}")
+            self._manager.register(plugin, name=name)
             self._manager.check_pending()
             rows = self._collect(plugin, package, version)
-        except Exception as error:  # noqa: BLE001 - a third party's import may raise anything; it becomes a row
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a third party's import may raise anything
+            # What it has pending would be held against every plugin after it.
+            if self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
             rows = [self._broken(point, package, version, error)]
         self.rows.extend(rows)
 
@@ -112,7 +121,7 @@ class Registry:
 
     def _collect(self, plugin: object, package: str, version: str) -> list[Plugin]:
         rows: list[Plugin] = []
-        kinds: tuple[tuple[PluginKind, pluggy.HookCaller, type], ...] = (
+        kinds: tuple[tuple[PluginKind, pluggy.HookCaller, type[Connector | Source]], ...] = (
             ("connector", self._manager.hook.northbound_connectors, Connector),
             ("source", self._manager.hook.northbound_sources, Source),
         )
@@ -121,6 +130,8 @@ class Registry:
                 if implementation.plugin is not plugin:
                     continue
                 for type_name, found in self._provided(implementation.function).items():
+                    if not (isinstance(type_name, str) and _TYPE_NAME.fullmatch(type_name)):
+                        raise PluginError("a type is named by lower-case letters, digits, '-' and '_', at most 64")
                     row = Plugin(kind, type_name, package=package, version=version, implementation=found)
                     row.error = self._defect(row, base)
                     if row.error:
@@ -130,26 +141,44 @@ class Registry:
             raise PluginError("it provides no connector and no source: is a @northbound.hookimpl missing?")
         return rows
 
-    def _defect(self, row: Plugin, base: type) -> str | None:
+    def _defect(self, row: Plugin, base: type[Connector | Source]) -> str | None:
         found: Any = row.implementation
         if not (isinstance(found, type) and issubclass(found, base)):
             return f"what it registers is not a northbound.{base.__name__}"
-        taken = next((r for r in self.rows if (r.kind, r.type_name) == (row.kind, row.type_name)), None)
-        if taken is not None:
+        if not (isinstance(found.Config, type) and issubclass(found.Config, pydantic.BaseModel)):
+            return "its Config is not a pydantic model"
+        if issubclass(found, Connector) and not isinstance(found.limits, Limits):
+            return "its limits are not a northbound.Limits"
+        taken = self._find(row.kind, row.type_name) if row.kind else None
+        if taken is not None and taken.implementation is not None:
             return f"the type {row.type_name!r} is already provided by {taken.package}"
         try:
             row.model  # noqa: B018 - building it is the check
         except Exception as error:  # noqa: BLE001 - a third party's model may raise anything; it becomes a row
-            return str(error)
+            return _glance(error)
         return None
 
     @staticmethod
-    def _broken(point: EntryPoint, package: str, version: str, error: Exception) -> Plugin:
+    def _broken(point: EntryPoint, package: str, version: str, error: BaseException) -> Plugin:
         hint = None
-        if isinstance(error, ModuleNotFoundError):
-            extras = f"[{','.join(point.extras)}]" if point.extras else ""
-            hint = f"pip install '{package}{extras}'" if extras else f"pip install {error.name}"
-        reason = str(error) or type(error).__name__
-        if not isinstance(error, PluginError | ImportError):
-            reason = f"{type(error).__name__}: {reason}"
-        return Plugin(None, point.name, package=package, version=version, error=reason, hint=hint)
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            missing = error.name.partition(".")[0]
+            if missing == point.module.partition(".")[0]:
+                hint = f"its entry point names a module that is not there: install {package} again"
+            elif point.extras:
+                hint = f"pip install '{package}[{','.join(point.extras)}]'"
+            else:
+                hint = f"pip install {missing}"
+        return Plugin(None, point.name, package=package, version=version, error=_glance(error), hint=hint)
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.module
+
+
+def _glance(error: BaseException) -> str:
+    """Return what ``error`` says as one line of a table."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, PluginError | ImportError) and reason != type(error).__name__:
+        reason = f"{type(error).__name__}: {reason}"
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 1]}…"

@@ -21,12 +21,29 @@ TEN_YEARS = 3650 * 86_400
 @pytest.mark.parametrize(
     ("written", "seconds"),
     [
-        ("500ms", 0.5), ("30s", 30), ("5m", 300), ("5min", 300), ("72h", 259_200), ("7d", 604_800), ("2w", 1_209_600),
-        ("1h30m", 5400), ("1h 30m", 5400), (" 1 h  30 min ", 5400), ("1.5h", 5400), ("0.25s", 0.25), ("0s", 0),
-        ("1m1m", 120), ("1d1ms", 86_400.001), (30, 30), (0.5, 0.5), (0, 0), (TEN_YEARS, TEN_YEARS), ("3650d", TEN_YEARS),
+        ("500ms", 0.5),
+        ("30s", 30),
+        ("5m", 300),
+        ("5min", 300),
+        ("72h", 259_200),
+        ("7d", 604_800),
+        ("2w", 1_209_600),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        (" 1 h  30 min ", 5400),
+        ("1.5h", 5400),
+        ("0.25s", 0.25),
+        ("0s", 0),
+        ("1m1m", 120),
+        ("1d1ms", 86_400.001),
+        (30, 30),
+        (0.5, 0.5),
+        (0, 0),
+        (TEN_YEARS, TEN_YEARS),
+        ("3650d", TEN_YEARS),
         (timedelta(hours=1), 3600),
     ],
-)  # fmt: skip
+)
 def test_durations(written, seconds):
     assert DURATION.validate_python(written) == timedelta(seconds=seconds)
 
@@ -34,12 +51,44 @@ def test_durations(written, seconds):
 @pytest.mark.parametrize(
     "written",
     [
-        "", " ", "30", "s", "5S", "5 years", "soon", "-5s", "5s-", "1h,30m", "1..5h", ".5h", "1e3s", "\u0661s", "5s x", "PT5M",
-        "00:30",        -1, -0.001, TEN_YEARS + 1, "3651d", math.nan, math.inf, -math.inf, 10**400, True, False, None, [], {}, b"5s",
-        timedelta(seconds=-1), timedelta(days=4000), "1" * 50_000, "1s " * 50_000,
+        "",
+        " ",
+        "30",
+        "s",
+        "5S",
+        "5 years",
+        "soon",
+        "-5s",
+        "5s-",
+        "1h,30m",
+        "1..5h",
+        ".5h",
+        "1e3s",
+        "\u0661s",
+        "5s x",
+        "PT5M",
+        "00:30",
+        -1,
+        -0.001,
+        TEN_YEARS + 1,
+        "3651d",
+        math.nan,
+        math.inf,
+        -math.inf,
+        10**400,
+        True,
+        False,
+        None,
+        [],
+        {},
+        b"5s",
+        timedelta(seconds=-1),
+        timedelta(days=4000),
+        "1" * 50_000,
+        "1s " * 50_000,
     ],
     ids=lambda value: "huge" if value == 10**400 else repr(value)[:20],
-)  # fmt: skip
+)
 def test_what_is_no_duration_is_refused_in_words(written):
     with pytest.raises(pydantic.ValidationError) as caught:
         DURATION.validate_python(written)

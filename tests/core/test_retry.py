@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from northbound.errors import NotConnected, Rejected, Unauthorised, Unavailable
 from northbound.retry import LONGEST_RETRY_AFTER, UNAUTHORISED_INITIAL, Backoff, RetryPolicy
 
-
 LONGEST = LONGEST_RETRY_AFTER.total_seconds()
 
 
@@ -90,10 +89,17 @@ def test_jitter_spreads_the_waits_at_the_maximum_too():
 @pytest.mark.parametrize(
     ("retry_after", "wait"),
     [
-        (None, 0.5), (0, 0.5), (0.1, 0.5), (7, 7), (120, 120),
-        (-5, 0.5), (math.nan, 0.5), (math.inf, LONGEST), (1e9, LONGEST),
+        (None, 0.5),
+        (0, 0.5),
+        (0.1, 0.5),
+        (7, 7),
+        (120, 120),
+        (-5, 0.5),
+        (math.nan, 0.5),
+        (math.inf, LONGEST),
+        (1e9, LONGEST),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("error", [Unavailable, NotConnected])
 def test_the_destination_s_own_wish_is_honoured_within_reason(retry_after, wait, error):
     assert waits(Backoff(policy()), 1, error(retry_after=retry_after)) == [wait]
@@ -165,12 +171,23 @@ def test_whichever_bound_comes_first(clock):
 @pytest.mark.parametrize(
     "options",
     [
-        {"initial": "0s"}, {"initial": 0}, {"maximum": "0s"}, {"initial": "-1s"}, {"multiplier": 0.5},
-        {"multiplier": 11}, {"multiplier": math.nan}, {"jitter": -0.1}, {"jitter": 1.1}, {"jitter": math.nan}, {"attempts": 0},
-        {"attempts": 1.5}, {"give_up_after": "soon"}, {"intial": "1s"},
+        {"initial": "0s"},
+        {"initial": 0},
+        {"maximum": "0s"},
+        {"initial": "-1s"},
+        {"multiplier": 0.5},
+        {"multiplier": 11},
+        {"multiplier": math.nan},
+        {"jitter": -0.1},
+        {"jitter": 1.1},
+        {"jitter": math.nan},
+        {"attempts": 0},
+        {"attempts": 1.5},
+        {"give_up_after": "soon"},
+        {"intial": "1s"},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_policy_that_makes_no_sense_is_refused(options):
     with pytest.raises(pydantic.ValidationError):
         RetryPolicy.model_validate(options)
