@@ -43,6 +43,8 @@ class Runtime:
         self._started = time.monotonic()
         self._tasks: asyncio.TaskGroup
         self.undelivered = 0
+        self.final: Status | None = None
+        """Every number at the end of :meth:`run`, which closes what :meth:`status` reads; ``None`` until then."""
 
     def stop(self) -> None:
         """Begin to shut down; :meth:`run` returns when done."""
@@ -88,6 +90,7 @@ class Runtime:
                 else:
                     await self._stop.wait()
                 await self._shut_down(once=once)
+                self.final = self.status()
                 broken.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from None
