@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,9 @@ from rich.text import Text
 from northbound import ConfigurationError, DeliveryError, Problem, Rejected, Unauthorised
 from northbound.administration import is_running
 from northbound.cli.advice import warnings
-from northbound.cli.output import clean, config_argument, console, emit, json_option, note, on_terminal, plural, say
-from northbound.fields import parse_duration
+from northbound.cli.output import console, emit, note, on_terminal, say
+from northbound.cli.parameters import DURATION, config_argument, json_option
+from northbound.cli.words import clean, plural
 from northbound.loading import Configuration, ConnectorInstance, load_file
 from northbound.registry import Registry
 
@@ -40,9 +42,11 @@ class Answer(Struct, frozen=True):
 @click.command()
 @config_argument
 @click.option("--connect", is_flag=True, help="Also open each destination, and close it again. Nothing is sent.")
-@click.option("--timeout", default="15s", show_default=True, help="With --connect: how long one may take.")
+@click.option(
+    "--timeout", type=DURATION, default="15s", show_default=True, help="With --connect: how long one may take."
+)
 @json_option
-def check(config: str, timeout: str, *, connect: bool, as_json: bool) -> int:
+def check(config: str, timeout: timedelta, *, connect: bool, as_json: bool) -> int:
     """Find every problem of a configuration.
 
     Each is reported with file, key and remedy; warnings do not change the exit status. With --connect the
@@ -52,10 +56,7 @@ def check(config: str, timeout: str, *, connect: bool, as_json: bool) -> int:
     northbound check northbound.toml
     northbound check northbound.toml --connect --timeout 5s
     """  # noqa: D301 - \b keeps click from joining the lines
-    try:
-        seconds = parse_duration(float(timeout) if timeout.replace(".", "", 1).isdigit() else timeout).total_seconds()
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--timeout") from None
+    seconds = timeout.total_seconds()
     configuration: Configuration | None = None
     problems: tuple[Problem, ...] = ()
     try:

@@ -16,19 +16,9 @@ import pydantic
 from rich.text import Text
 
 from northbound.administration import DeadLetters, is_running
-from northbound.cli.output import (
-    clean,
-    console,
-    emit,
-    json_option,
-    listing,
-    note,
-    on_terminal,
-    plural,
-    say,
-    size,
-    when,
-)
+from northbound.cli.output import console, emit, listing, note, on_terminal, say
+from northbound.cli.parameters import json_option
+from northbound.cli.words import clean, plural, size, when
 from northbound.config import StoreOptions
 from northbound.loading import load_file
 from northbound.registry import Registry

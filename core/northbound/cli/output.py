@@ -6,12 +6,10 @@ terminal, or break a line in two.
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -20,19 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-#: C0, DEL, C1, the marks that reverse the direction of text, and surrogates that no encoding takes.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-config_argument = click.argument("config", type=click.Path(dir_okay=False), default="northbound.toml")
-
-
-def clean(text: str) -> str:
-    """Return ``text`` with control characters shown instead of obeyed."""
-    return _CONTROL.sub(lambda match: _SHORT.get(match.group(), f"\\u{ord(match.group()):04x}"), text)
+from northbound.cli.words import clean
 
 
 def on_terminal() -> bool:
@@ -98,24 +84,3 @@ def drawn(
     for row in rows:
         table.add_row(*[Text(clean(cell), style=(styles or {}).get(cell, "")) for cell in row])
     return table
-
-
-def when(milliseconds: int) -> str:
-    """Return a time (ms since 1970) as people read it, in UTC."""
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as people read it."""
-    number = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 message``, ``2 messages``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from northbound import Limits, PluginError
 from northbound.cli.options import Option, of_model, required_sample
-from northbound.cli.output import console, emit, json_option, listing, on_terminal, say
+from northbound.cli.output import console, emit, listing, on_terminal, say
+from northbound.cli.parameters import json_option
 from northbound.config import ConnectorOptions, SourceOptions
 from northbound.registry import Plugin, PluginKind, Registry
 

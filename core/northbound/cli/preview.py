@@ -11,7 +11,9 @@ import click
 from rich.text import Text
 
 from northbound import EventDecoder, EventRefused
-from northbound.cli.output import clean, config_argument, console, emit_line, json_option, on_terminal, plural, size
+from northbound.cli.output import console, emit_line, on_terminal
+from northbound.cli.parameters import config_argument, json_option
+from northbound.cli.words import clean, plural, size
 from northbound.events import Event
 from northbound.loading import load_file
 from northbound.preview import Passage, Preview, Previewed, sample_events
