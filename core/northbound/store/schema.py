@@ -7,17 +7,21 @@ never ours; it is refused, not overwritten.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from northbound.errors import StoreCorrupt, StoreError, StoreForeign, StoreFull, StoreLocked
 from northbound.message import Message
-from northbound.store.records import KINDS, DeadLetter
+from northbound.store.records import KINDS, ROW_OVERHEAD, DeadLetter
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 APPLICATION_ID: Final = 0x6E627464  # "nbtd"
 _MAGIC: Final = b"SQLite format 3\0"
@@ -47,6 +51,9 @@ CREATE TABLE checkpoint (source TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT RO
 #: One step a version: ``MIGRATIONS[n]`` takes a file from version n to n + 1.
 MIGRATIONS: Final[tuple[str, ...]] = (_VERSION_1,)
 VERSION: Final = len(MIGRATIONS)
+
+#: Whether a row of the log has a newer value of its topic behind it, as far as the log has been folded.
+SUPERSEDED: Final = "EXISTS (SELECT 1 FROM current WHERE current.topic = log.topic AND current.sequence > log.sequence)"
 
 
 class Lock:
@@ -103,14 +110,11 @@ def open_checked(path: Path) -> sqlite3.Connection:
     """Open the store at ``path`` for writing, making it where nothing is there, migrating it where it is older."""
     if not path.exists():
         _create(path)
-    _check_header(path)
+    _check(path)
     connection = connect(path)
     try:
-        _check_version(path, connection)
-        if path.stat().st_size <= _CHECKED_BYTES:
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise _corrupt(path, found)
+        connection.execute("BEGIN IMMEDIATE")  # SQLite opens a file it may not write all the same
+        connection.execute("ROLLBACK")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA wal_autocheckpoint = 8192")
         connection.execute("PRAGMA secure_delete = OFF")
@@ -147,13 +151,31 @@ def open_existing(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def _check(path: Path) -> None:
+    """Refuse what is not a sound store of ours, through a connection that changes nothing, not even at its end."""
+    _check_header(path)
+    connection = connect(path, read_only=True)
+    try:
+        _check_version(path, connection)
+        if path.stat().st_size <= _CHECKED_BYTES:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise _corrupt(path, found)
+    except sqlite3.Error as error:
+        raise explain(path, error) from None
+    finally:
+        connection.close()
+
+
 def explain(path: Path, error: sqlite3.Error) -> StoreError:
     """Return what SQLite says as an error of ours, with the remedy."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _corrupt(path, str(error))
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+    if code == sqlite3.SQLITE_FULL:
         return StoreFull(f"{path}: the disk takes no more ({error}): free space on it")
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreFull(f"{path}: the disk does not take what is written ({error}): free space on it, or mend it")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return StoreError(f"{path}: {error}: the service needs to read and write this file and its folder")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -207,6 +229,7 @@ def _create(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new.unlink(missing_ok=True)
+        _set_aside_leftovers(path)
         descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         os.close(descriptor)
         connection = sqlite3.connect(new, isolation_level=None)
@@ -226,6 +249,16 @@ def _create(path: Path) -> None:
         raise StoreError(f"{path}: {error.strerror}: give the service a folder it may write to") from None
     except sqlite3.Error as error:
         raise explain(path, error) from None
+
+
+def _set_aside_leftovers(path: Path) -> None:
+    """Move away what belonged to a file that is gone: SQLite would write a stale WAL into the new one."""
+    for suffix in ("-wal", "-shm", "-journal"):
+        leftover = path.with_name(path.name + suffix)
+        if leftover.exists():
+            aside = path.with_name(f"{path.name}{suffix}.{time.time_ns()}")
+            leftover.rename(aside)
+            log.warning("%s belonged to a store that is not there any more: it is now %s", leftover, aside.name)
 
 
 def _sync(path: Path, flags: int) -> None:
@@ -264,16 +297,27 @@ class Ballast:
         self._path.unlink(missing_ok=True)
 
 
-def transaction(connection: sqlite3.Connection, work: Callable[[], None]) -> None:
-    """Run ``work`` in one transaction; nothing of it stays where it raises."""
+def transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
+    """Run ``work`` in one transaction and return its result; nothing of it stays where it raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        work()
+        result = work()
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return result
+
+
+def waiting(connection: sqlite3.Connection, after: int, head: int, latest_through: int) -> tuple[int, int]:
+    """Return how many messages, of how many bytes, a connector that stands at ``after`` has still to get."""
+    count, size = connection.execute(
+        "SELECT count(*), total(length(topic) + length(payload) + :overhead) FROM log"  # noqa: S608
+        f" WHERE sequence > :after AND sequence <= :head AND (sequence > :latest OR NOT {SUPERSEDED})",
+        {"overhead": ROW_OVERHEAD, "after": after, "head": head, "latest": latest_through},
+    ).fetchone()
+    return count, int(size)
 
 
 def dead_letters(

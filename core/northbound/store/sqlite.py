@@ -9,26 +9,51 @@ run on the loop itself, where nothing competes. One writer, so group commit need
 from __future__ import annotations
 
 import asyncio
+import functools
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from northbound.config import Start, StoreOptions
 from northbound.errors import StoreError
 from northbound.message import Message
 from northbound.status import StoreStatus
 from northbound.store import schema
-from northbound.store.records import KINDS, Append, DeadLetter, Entries, Position, Progress, Settlement, stored_size
+from northbound.store.records import (
+    KINDS,
+    ROW_OVERHEAD,
+    Append,
+    DeadLetter,
+    Entries,
+    Position,
+    Progress,
+    Settlement,
+    stored_size,
+)
 from northbound.store.tail import Tail
 from northbound.store.writer import Writer
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _COLUMNS = "sequence, topic, kind, time, retain, payload"
 _QUEUED_MESSAGES = 20_000
 _QUEUED_BYTES = 64 * 1024**2
 _TAIL_BYTES = 8 * 1024**2
+_SCANNED = 10_000
+_FLUSH_POLL_SECONDS = 0.2
+
+
+def _explained(query: Callable[Concatenate[SqliteStore, P], T]) -> Callable[Concatenate[SqliteStore, P], T]:
+    @functools.wraps(query)
+    def explaining(store: SqliteStore, /, *arguments: P.args, **keywords: P.kwargs) -> T:
+        try:
+            return query(store, *arguments, **keywords)
+        except sqlite3.Error as error:
+            raise store.explain(error) from None
+
+    return explaining
 
 
 class SqliteStore:
@@ -39,14 +64,20 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self._lock = schema.Lock(self.path)
         self._lock.take() if self.path.parent.is_dir() else self._make_folder()
+        connections: list[sqlite3.Connection] = []
         try:
-            connection = schema.open_checked(self.path)
-            self._reader = schema.connect(self.path, read_only=True)
-            self._writer = Writer(self.path, connection, full_sync=options.synchronous == "full")
-        except BaseException:
+            connections.append(schema.open_checked(self.path))
+            connections.append(schema.connect(self.path, read_only=True))
+            self._reader = connections[1]
+            self._writer = Writer(self.path, connections[0], full_sync=options.synchronous == "full")
+            self.id: str = self._reader.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()[0]
+        except BaseException as error:
+            for connection in connections:
+                connection.close()
             self._lock.release()
+            if isinstance(error, sqlite3.Error):
+                raise schema.explain(self.path, error) from None
             raise
-        self.id: str = self._reader.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()[0]
         self.head = self._writer.head
         self._next = self.head + 1
         self._tail = Tail(_TAIL_BYTES)
@@ -59,7 +90,7 @@ class SqliteStore:
         self._has_room.set()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
-        self._writer.start(self._loop, self._on_committed, self._on_superseded, self._on_broken)
+        self._writer.start(self._loop, self._on_committed, self._on_broken)
 
     def _make_folder(self) -> None:
         try:
@@ -80,6 +111,7 @@ class SqliteStore:
         append = Append(messages, source, checkpoint, self._loop.create_future())
         if self._broken.done() or self._closed:
             append.committed.set_exception(self._broken.exception() or StoreError("the store is closed"))
+            append.committed.exception()  # whoever awaits it gets it all the same
             return append
         append.first = self._next
         append.size = stored_size(messages)
@@ -111,10 +143,6 @@ class SqliteStore:
         for wake in self._wakers:
             wake()
 
-    def _on_superseded(self, removed: dict[str, tuple[int, int]]) -> None:
-        for connector, (count, size) in removed.items():
-            self._passed(connector, count, size)
-
     def _on_broken(self, error: StoreError) -> None:
         if not self._broken.done():
             self._broken.set_exception(error)
@@ -136,12 +164,7 @@ class SqliteStore:
         """Return where ``connector`` stands; a new one begins as ``start`` says."""
         progress = await self._ask(lambda: self._writer.register(connector, start))
         # Counted here, on the loop, so that no commit falls between counting and being counted on.
-        row = self._reader.execute(
-            "SELECT count(*), total(length(topic) + length(payload) + 64) FROM log"
-            " WHERE sequence > ? AND sequence <= ?",
-            (progress.cursor, self.head),
-        ).fetchone()
-        progress.backlog, progress.backlog_bytes = row[0], int(row[1])
+        progress.backlog, progress.backlog_bytes = self._waiting(progress.cursor, self.head, progress.latest_through)
         self._progress[connector] = progress
         return progress
 
@@ -160,7 +183,9 @@ class SqliteStore:
 
     def settle(self, settlement: Settlement) -> None:
         """Queue what a connector has come to; later ones for the same connector are joined with it."""
-        progress = self._progress[settlement.connector]
+        progress = self._progress.get(settlement.connector)
+        if progress is None:  # no longer configured
+            return
         progress.counters.add(settlement.counters)
         if isinstance(settlement.position, str):
             progress.snapshot = settlement.position
@@ -182,12 +207,20 @@ class SqliteStore:
 
     async def supersede(self, connector: str, through: int) -> None:
         """From now on ``connector`` gets, up to ``through``, only the newest value of each topic."""
-        await self._ask(lambda: self._writer.supersede(connector, through))
-        self._progress[connector].latest_through = through
-        await asyncio.wrap_future(self._writer.compacted())
+        remaining = await self._ask(lambda: self._writer.supersede(connector, through), patient=True)
+        progress = self._progress.get(connector)
+        if progress is None or remaining is None:
+            return
+        progress.latest_through = through = remaining.latest_through
+        # The writer has counted at its moment; here it may be a few commits and settlements later.
+        later, later_size = self._waiting(remaining.head, self.head, through)
+        passed, passed_size = self._waiting(remaining.cursor, progress.cursor, through)
+        progress.backlog = max(0, remaining.messages + later - passed)
+        progress.backlog_bytes = max(0, remaining.size + later_size - passed_size)
 
     # out
 
+    @_explained
     def read(self, connector: str, after: Position, limit: int, limit_bytes: int) -> Entries:
         """Return the next messages behind ``after``, at least one where there is any."""
         progress = self._progress[connector]
@@ -196,11 +229,9 @@ class SqliteStore:
         if after >= self.head:
             return Entries((), (), (), after)
         if after < progress.latest_through:
-            upper = min(self.head, progress.latest_through)
-            where = (
-                " AND NOT EXISTS (SELECT 1 FROM current WHERE current.topic = log.topic"
-                " AND current.sequence > log.sequence)"
-            )
+            # So many at once, however few are left of them: this runs on the loop.
+            upper = min(self.head, progress.latest_through, after + _SCANNED)
+            where = f" AND NOT {schema.SUPERSEDED}"
         else:
             found = self._tail.read(after, limit, limit_bytes)
             if found is not None:
@@ -224,16 +255,17 @@ class SqliteStore:
         topics = [message.topic for message in messages]
         return Entries(topics, sequences, messages, progress.cursor if whole else topics[-1])
 
-    def excess(self, connector: str, after: int, need: int, before: int | None) -> tuple[int, int, int]:  # noqa: ARG002
+    @_explained
+    def excess(self, connector: str, after: int, need: int, before: int | None) -> tuple[int, int, int]:
         """Return (sequence, messages, bytes): how far to go behind ``after`` for the oldest to give way.
 
         That is until ``need`` bytes are free and all that was accepted before the time ``before`` (ms) is passed.
         """
         count = size = 0
         rows = self._reader.execute(
-            "SELECT sequence, accepted, length(topic) + length(payload) + 64 FROM log"
-            " WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
-            (after, self.head),
+            f"SELECT sequence, accepted, length(topic) + length(payload) + {ROW_OVERHEAD} FROM log"  # noqa: S608
+            f" WHERE sequence > ? AND sequence <= ? AND (sequence > ? OR NOT {schema.SUPERSEDED}) ORDER BY sequence",
+            (after, self.head, self._progress[connector].latest_through),
         )
         for sequence, accepted, row_size in rows:
             if size >= need and (before is None or accepted >= before):
@@ -244,6 +276,7 @@ class SqliteStore:
             size += row_size
         return after, count, size
 
+    @_explained
     def oldest(self, after: int) -> int | None:
         """Return when the first message behind ``after`` was accepted (ms since 1970)."""
         row = self._reader.execute(
@@ -252,6 +285,7 @@ class SqliteStore:
         ).fetchone()
         return row[0] if row else None
 
+    @_explained
     def newest(self, topics: Sequence[str]) -> dict[str, int]:
         """Return the newest committed sequence of each of ``topics`` that has one."""
         found: dict[str, int] = {}
@@ -266,6 +300,7 @@ class SqliteStore:
                 found[topic] = row[0]
         return found
 
+    @_explained
     def checkpoint(self, source: str) -> bytes | None:
         """Return what ``source`` last committed with a batch."""
         row = self._reader.execute("SELECT data FROM checkpoint WHERE source = ?", (source,)).fetchone()
@@ -273,14 +308,16 @@ class SqliteStore:
 
     # dead letters
 
+    @_explained
     def replays(self, connector: str, limit: int) -> list[DeadLetter]:
         """Return dead letters that a person wants sent again."""
         return schema.dead_letters(self._reader, "connector = ? AND replay > 0", (connector,), limit)
 
     async def replayed(self, done: Sequence[int], failed: Sequence[tuple[int, str]]) -> None:
         """Remove the dead letters ``done``, and keep ``failed`` with their new reason."""
-        await self._ask(lambda: self._writer.replayed(done, failed))
+        await self._ask(lambda: self._writer.replayed(done, failed), patient=True)
 
+    @_explained
     def dead_count(self, connector: str) -> int:
         """Return how many dead letters wait for a person."""
         row = self._reader.execute("SELECT count(*) FROM dead WHERE connector = ?", (connector,)).fetchone()
@@ -307,10 +344,10 @@ class SqliteStore:
         )
 
     async def flush(self) -> None:
-        """Return when all that was queued so far is on disk."""
-        waiting = [append.committed for append in self._unfinished.values()]
-        if waiting:
-            await asyncio.wait(waiting)
+        """Return when all that was queued so far is on disk, or waits for room on it."""
+        waiting = {append.committed for append in self._unfinished.values()}
+        while waiting and self._writer.full is None:
+            _, waiting = await asyncio.wait(waiting, timeout=_FLUSH_POLL_SECONDS)
         await self._ask(lambda: None)
 
     async def close(self) -> None:
@@ -323,10 +360,18 @@ class SqliteStore:
         self._reader.close()
         self._lock.release()
 
-    async def _ask(self, work: Callable[[], T]) -> T:
+    async def _ask(self, work: Callable[[], T], *, patient: bool = False) -> T:
         if self._broken.done():
             raise self._broken.exception() or StoreError("the store is closed")
-        return await asyncio.wrap_future(self._writer.ask(work))
+        return await asyncio.wrap_future(self._writer.ask(work, patient=patient))
+
+    @_explained
+    def _waiting(self, after: int, head: int, latest_through: int) -> tuple[int, int]:
+        return schema.waiting(self._reader, after, head, latest_through)
+
+    def explain(self, error: sqlite3.Error) -> StoreError:
+        """Return what SQLite says of a query as an error of ours."""
+        return StoreError("the store is closed") if self._closed else schema.explain(self.path, error)
 
 
 def _take(rows: sqlite3.Cursor, limit: int, limit_bytes: int) -> tuple[list[int], list[Message], bool]:
@@ -336,10 +381,11 @@ def _take(rows: sqlite3.Cursor, limit: int, limit_bytes: int) -> tuple[list[int]
     size = 0
     row: Any
     for row in rows:
-        sequences.append(row[0])
-        messages.append(Message(row[1], row[5], KINDS[row[2]], row[3], bool(row[4])))
-        size += len(row[5])
-        if size > limit_bytes:
+        message = Message(row[1], row[5], KINDS[row[2]], row[3], bool(row[4]))
+        size += message.size
+        if size > limit_bytes and messages:
             rows.close()
             return sequences, messages, False
+        sequences.append(row[0])
+        messages.append(message)
     return sequences, messages, len(sequences) < limit

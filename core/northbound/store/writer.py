@@ -8,6 +8,7 @@ a hundred times a second is written there once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sqlite3
@@ -17,12 +18,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from northbound.config import Start
-from northbound.errors import StoreError, StoreFull
+from northbound.errors import StoreError, StoreFull, StoreLocked
 from northbound.status import Counters
 from northbound.store import schema
 from northbound.store.records import KIND_CODES, Append, Progress, Settlement
@@ -46,9 +47,34 @@ _DELETE_ROWS: Final = 50_000
 _COMPACT_ROWS: Final = 20_000
 _FULL_RETRY_SECONDS: Final = 0.5
 
-_SUPERSEDED: Final = (
-    "EXISTS (SELECT 1 FROM current WHERE current.topic = log.topic AND current.sequence > log.sequence)"
-)
+
+class Remaining(NamedTuple):
+    """What a connector at ``cursor`` has still to get of the log up to ``head``."""
+
+    cursor: int
+    head: int
+    latest_through: int
+    messages: int
+    size: int
+
+
+class _Asked:
+    """Work for the writer's thread, and who waits for it: perhaps nobody any more."""
+
+    __slots__ = ("future", "patient", "work")
+
+    def __init__(self, work: Callable[[], Any], future: Future[Any], patient: bool) -> None:  # noqa: FBT001
+        self.work = work
+        self.future = future
+        self.patient = patient
+
+    def begin(self) -> bool:
+        """Return whether somebody still waits."""
+        return self.future.running() or self.future.set_running_or_notify_cancel()
+
+    def fail(self, error: Exception) -> None:
+        if self.begin():
+            self.future.set_exception(error)
 
 
 class Writer:
@@ -67,13 +93,13 @@ class Writer:
         self._wake = threading.Condition()
         self._appends: deque[Append] = deque()
         self._settlements: dict[str, Settlement] = {}
-        self._asked: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._asked: deque[_Asked] = deque()
         self._closing = False
         self._thread: threading.Thread | None = None
-        self.full: StoreFull | None = None
+        self.full: StoreFull | StoreLocked | None = None
 
         self._fold_at = time.monotonic() + _FOLD_SECONDS
-        self._compacting: tuple[int, int, Future[None]] | None = None
+        self._compacting: tuple[int, int] | None = None
         self._load_state()
 
     def _load_state(self) -> None:
@@ -99,13 +125,11 @@ class Writer:
         self,
         loop: asyncio.AbstractEventLoop,
         on_committed: Callable[[Sequence[Append]], None],
-        on_superseded: Callable[[dict[str, tuple[int, int]]], None],
         on_broken: Callable[[StoreError], None],
     ) -> None:
         """Begin; the callbacks are called on ``loop``."""
         self._loop = loop
         self._on_committed = on_committed
-        self._on_superseded = on_superseded
         self._on_broken = on_broken
         self._ballast.load()
         self._thread = threading.Thread(target=self._run, name="northbound-store", daemon=True)
@@ -123,25 +147,19 @@ class Writer:
             self._merge(settlement)
             self._wake.notify()
 
-    def ask(self, work: Callable[[], T]) -> Future[T]:
-        """Run ``work`` in the writer's thread, behind all that was queued before, in a transaction of its own."""
+    def ask(self, work: Callable[[], T], *, patient: bool = False) -> Future[T]:
+        """Run ``work`` in the writer's thread in a transaction of its own.
+
+        Where the disk is full it fails, or with ``patient`` waits for room.
+        """
         future: Future[T] = Future()
         with self._wake:
             if self._closing:
                 future.set_exception(StoreError("the store is closed"))
                 return future
-            self._asked.append((work, future))
+            self._asked.append(_Asked(work, future, patient))
             self._wake.notify()
         return future
-
-    def compacted(self) -> Future[None]:
-        """Return the future of the compaction under way."""
-        compacting = self._compacting
-        if compacting is None:
-            done: Future[None] = Future()
-            done.set_result(None)
-            return done
-        return compacting[2]
 
     def close(self) -> None:
         """Write what is queued and end the thread; blocks."""
@@ -189,17 +207,24 @@ class Writer:
             self._db.execute("DELETE FROM progress WHERE connector = ?", (connector,))
         return gone
 
-    def supersede(self, connector: str, through: int) -> None:
-        """Note that ``connector`` wants only the newest value per topic up to ``through``, and begin to compact."""
+    def supersede(self, connector: str, through: int) -> Remaining | None:
+        """Note that ``connector`` wants only the newest value per topic up to ``through``, and begin to compact.
+
+        Returns what it has still to get; ``None`` where it was retired meanwhile.
+        """
+        if connector not in self._cursors:
+            return None
         self._fold()
-        cursor, _ = self._cursors[connector]
+        cursor, before = self._cursors[connector]
+        through = max(through, before)
         self._cursors[connector] = (cursor, through)
         self._db.execute("UPDATE progress SET latest_through = ? WHERE connector = ?", (through, connector))
-        limit = min((max(passed) for passed in self._cursors.values()), default=0)
-        start = min((passed[0] for passed in self._cursors.values()), default=limit)
-        if self._compacting is not None:
-            self._compacting[2].set_result(None)
-        self._compacting = (max(start, self._first - 1), limit, Future())
+        limit = min(max(passed) for passed in self._cursors.values())
+        start = min(passed[0] for passed in self._cursors.values())
+        self._compacting = (max(start, self._first - 1), limit)
+        # Counted here: others may need the rows, so that counting what is deleted would say nothing.
+        count, size = schema.waiting(self._db, cursor, self.head, through)
+        return Remaining(cursor, self.head, through, count, size)
 
     def replayed(self, done: Sequence[int], failed: Sequence[tuple[int, str]]) -> None:
         """Remove the dead letters ``done``; keep ``failed`` with their new reason."""
@@ -221,58 +246,55 @@ class Writer:
                 error = StoreError(f"{self._path}: the writer failed: {type(error).__name__}: {error}")
             with self._wake:
                 self._closing = True
-                for _, future in self._asked:
-                    future.set_exception(error)
+                for asked in self._asked:
+                    asked.fail(error)
                 self._asked.clear()
             self._call(self._on_broken, error)
         finally:
-            if self._compacting is not None:
-                self._compacting[2].set_result(None)
             self._db.close()
 
     def _step(self) -> bool:
         with self._wake:
             self._wake.wait_for(self._has_work, timeout=self._patience())
-            appends = self._next_group()
+            full = self.full is not None
+            appends = [] if full else self._next_group(_GROUP_MESSAGES)
             settlements, self._settlements = self._settlements, {}
-            asked = list(self._asked)
-            self._asked.clear()
             closing = self._closing
         try:
             if appends or settlements:
                 self._write(appends, settlements)
                 settlements = {}
-            self._answer(asked)
+            self._answer()
             self._maintain()
+            if full:
+                self._try_again()
         except sqlite3.Error as error:
             explained = schema.explain(self._path, error)
-            if not isinstance(explained, StoreFull):
+            if not isinstance(explained, StoreFull | StoreLocked):
                 raise
-            self._wait_for_room(explained, settlements)
+            self._put_off(explained, settlements)
             return not closing
         return not closing or bool((self._appends and self.full is None) or self._settlements or self._asked)
 
     def _has_work(self) -> bool:
-        return bool(self._settlements or self._asked or self._closing or (self._appends and self.full is None))
+        waiting = self.full is not None
+        return bool(self._settlements or self._closing or (not waiting and (self._appends or self._asked)))
 
     def _patience(self) -> float | None:
-        if self._compacting is not None:
-            return 0.0
         if self.full is not None:
             return _FULL_RETRY_SECONDS
+        if self._compacting is not None:
+            return 0.0
         if self._unfolded or self._deletable() >= self._first:
             return max(0.0, self._fold_at - time.monotonic())
         return None
 
-    def _next_group(self) -> list[Append]:
-        if self.full is not None and not self._ballast.load():
-            return []
-        self.full = None
+    def _next_group(self, largest: int) -> list[Append]:
         group: list[Append] = []
         count = 0
         for append in self._appends:
             count += len(append.messages)
-            if group and count > _GROUP_MESSAGES:
+            if group and count > largest:
                 break
             group.append(append)
         return group
@@ -343,16 +365,31 @@ class Writer:
                 ),
             )  # fmt: skip
 
-    def _answer(self, asked: list[tuple[Callable[[], Any], Future[Any]]]) -> None:
-        for work, future in asked:
-            result: list[Any] = []
-            try:
-                schema.transaction(self._db, lambda work=work, result=result: result.append(work()))  # type: ignore[misc]
-            except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
-                explained = schema.explain(self._path, error) if isinstance(error, sqlite3.Error) else error
-                future.set_exception(explained)
-            else:
-                future.set_result(result[0])
+    def _answer(self) -> None:
+        while self._asked:
+            asked = self._asked[0]
+            if asked.begin():
+                try:
+                    result = schema.transaction(self._db, asked.work)
+                except sqlite3.Error as error:
+                    # What the work has noted in memory is not in the file.
+                    self._load_state()
+                    explained = schema.explain(self._path, error)
+                    if isinstance(explained, StoreFull | StoreLocked):
+                        raise
+                    asked.fail(explained)
+                except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+                    self._load_state()
+                    asked.fail(error)
+                else:
+                    asked.future.set_result(result)
+            self._asked.popleft()
+
+    def _refuse_asked(self, error: StoreError) -> None:
+        """Answer those who would not wait for room, and at the end the others too."""
+        for asked in [asked for asked in self._asked if self._closing or not asked.patient]:
+            self._asked.remove(asked)
+            asked.fail(error)
 
     # folding, deleting, compacting
 
@@ -400,43 +437,43 @@ class Writer:
 
     def _compact(self) -> None:
         assert self._compacting is not None  # noqa: S101 - asked by the only caller
-        low, limit, done = self._compacting
+        low, limit = self._compacting
         high = min(limit, low + _COMPACT_ROWS)
-        removed: dict[str, tuple[int, int]] = {}
-        for connector, (cursor, _) in self._cursors.items():
-            if cursor < high:
-                row = self._db.execute(
-                    "SELECT count(*), total(length(topic) + length(payload) + 64) FROM log"  # noqa: S608
-                    f" WHERE sequence > ? AND sequence <= ? AND {_SUPERSEDED}",
-                    (max(low, cursor), high),
-                ).fetchone()
-                removed[connector] = (row[0], int(row[1]))
-        self._db.execute(f"DELETE FROM log WHERE sequence > ? AND sequence <= ? AND {_SUPERSEDED}", (low, high))  # noqa: S608
-        if high >= limit:
-            self._compacting = None
-            self._loop.call_soon_threadsafe(self._superseded, removed, done)
-        else:
-            self._compacting = (high, limit, done)
-            self._call(self._on_superseded, removed)
-
-    def _superseded(self, removed: dict[str, tuple[int, int]], done: Future[None]) -> None:
-        self._on_superseded(removed)
-        done.set_result(None)
+        self._db.execute(
+            f"DELETE FROM log WHERE sequence > ? AND sequence <= ? AND {schema.SUPERSEDED}",  # noqa: S608
+            (low, high),
+        )
+        self._compacting = (high, limit) if high < limit else None
 
     # a full disk
 
-    def _wait_for_room(self, error: StoreFull, settlements: dict[str, Settlement]) -> None:
+    def _try_again(self) -> None:
+        """See whether there is room: with as little as there is, and apart from settlements, which must not suffer."""
+        if isinstance(self.full, StoreFull) and not self._ballast.load():
+            return
+        with self._wake:
+            appends = self._next_group(0)
+        if appends:
+            self._write(appends, {})
+        log.warning("%s: messages are accepted again", self._path)
+        self.full = None
+
+    def _put_off(self, error: StoreFull | StoreLocked, settlements: dict[str, Settlement]) -> None:
         if self.full is None:
-            log.error("%s; nothing more is accepted until there is room", error)
+            log.error("%s; nothing more is accepted until then", error)
         self.full = error
-        self._ballast.drop()
+        if isinstance(error, StoreFull):
+            self._ballast.drop()
+            # Settlements and deletions go through the WAL: without room in it they would stop at the next one.
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._load_state()
         with self._wake:
             later, self._settlements = self._settlements, settlements
             for settlement in later.values():
                 self._merge(settlement)
-            if not self._closing:
-                self._wake.wait(_FULL_RETRY_SECONDS)
+            self._refuse_asked(error)
+            self._wake.wait_for(lambda: self._closing, timeout=_FULL_RETRY_SECONDS)
 
     def _merge(self, settlement: Settlement) -> None:
         waiting = self._settlements.get(settlement.connector)
