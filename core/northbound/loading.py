@@ -16,13 +16,17 @@ from msgspec import Struct
 
 from northbound.config import ConnectorOptions, FileModel, ServiceOptions, SiteOptions, SourceOptions, StoreOptions
 from northbound.connector import Connector
-from northbound.errors import ConfigurationError, PluginError, Problem
+from northbound.errors import ConfigurationError, Problem
+from northbound.limits import Limits
 from northbound.registry import Plugin, PluginKind, Registry
 from northbound.shaping import METADATA_NAMES, STATE_NAMES, Template
 from northbound.source import Source
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_REFERENCE = re.compile(r"\$\{(?:(file):([^}]+)|([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?)\}")
+_REFERENCE = re.compile(r"\$\{(?:(file):([^}]+)|(?!file:)([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?)\}")
+_BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SHORTEST_SECRET = 4  # a shorter one would blacken words it has nothing to do with
+_LONGEST_MESSAGE = 400
 _LARGEST_FILE = 1_048_576
 _LARGEST_SECRET = 65_536
 
@@ -33,6 +37,9 @@ class Instance(Struct, frozen=True):
     name: str
     plugin: Plugin
     options: Any
+
+    def __repr__(self) -> str:
+        return f"<{self.plugin.kind} {self.name!r} of type {self.plugin.type_name!r}>"
 
 
 class ConnectorInstance(Instance, frozen=True):
@@ -78,9 +85,11 @@ def load_file(path: Path, registry: Registry, environment: Mapping[str, str] | N
     """Return the configuration in ``path``; raises :class:`ConfigurationError` with all of its problems."""
     name = str(path)
     try:
-        if path.stat().st_size > _LARGEST_FILE:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
             raise ConfigurationError([Problem(name, "", "is larger than 1 MiB", "a configuration is a few pages")])
-        text = path.read_bytes().decode()
+        text = content.decode()
     except OSError as error:
         raise ConfigurationError([Problem(name, "", f"cannot be read: {error.strerror}", "check the path")]) from None
     except UnicodeDecodeError as error:
@@ -99,13 +108,15 @@ def load_text(
     environment: Mapping[str, str] | None = None,
 ) -> Configuration:
     """Return the configuration that ``text`` says; relative paths start at ``base``."""
+    loader = _Loader(registry, name, base or Path(), os.environ if environment is None else environment)
     try:
-        tree = tomllib.loads(text)
+        return loader.load(tomllib.loads(text.removeprefix("\ufeff")))
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError([Problem(name, "", f"is not TOML: {error}", "mend that line first")]) from None
     except RecursionError:
-        raise ConfigurationError([Problem(name, "", "is nested too deeply", "")]) from None
-    return _Loader(registry, name, base or Path(), os.environ if environment is None else environment).load(tree)
+        raise ConfigurationError([Problem(name, "", "is nested too deeply", "write fewer brackets and dots")]) from None
+    except ValueError:  # Python's own bound on the digits of a number
+        raise ConfigurationError([Problem(name, "", "holds a number of thousands of digits", "write less")]) from None
 
 
 class _Loader:
@@ -115,11 +126,13 @@ class _Loader:
         self.base = base
         self.environment = environment
         self.problems: list[Problem] = []
+        self.secrets: set[str] = set()
 
     def load(self, tree: dict[str, Any]) -> Configuration:
         tree = self._resolve(tree, ())
         # A table of the wrong shape must not hide the others' problems.
         sections = {key: value for key, value in tree.items() if key not in ("connectors", "sources")}
+        sections.setdefault("store", {})  # its default path starts beside the file, so it has to be checked too
         model = self._validate(FileModel, sections, ())
         connectors = [
             ConnectorInstance(key, plugin, options)
@@ -147,7 +160,13 @@ class _Loader:
         )
 
     def _problem(self, key: str, message: str, remedy: str = "") -> None:
-        self.problems.append(Problem(self.name, key, message, remedy))
+        self.problems.append(Problem(self.name, key, self._censored(message), self._censored(remedy)))
+
+    def _censored(self, text: str) -> str:
+        """Return ``text`` without what references stood for, whoever wrote it into the message, and not for ever."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text if len(text) <= _LONGEST_MESSAGE else f"{text[: _LONGEST_MESSAGE - 1]}…"
 
     # references to the environment and to files
 
@@ -157,30 +176,44 @@ class _Loader:
         if isinstance(value, list):
             return [self._resolve(item, (*where, str(position))) for position, item in enumerate(value)]
         if isinstance(value, str) and "${" in value:
+            if "${" in _REFERENCE.sub("-", value):
+                self._problem(
+                    _key(where),
+                    "holds '${' that begins no reference",
+                    "write ${NAME}, ${NAME:default} or ${file:/path}",
+                )
             return _REFERENCE.sub(lambda match: self._reference(match, where), value)
         return value
 
     def _reference(self, match: re.Match[str], where: tuple[str, ...]) -> str:
-        key = ".".join(where)
         if match[1]:
-            path = self.base / Path(match[2]).expanduser()
-            try:
-                with path.open("rb") as file:
-                    content = file.read(_LARGEST_SECRET + 1)
-                if len(content) > _LARGEST_SECRET:
-                    self._problem(key, f"the file {path} is larger than 64 KiB", "point it at the secret alone")
-                return content.decode().removesuffix("\n").removesuffix("\r")
-            except OSError as error:
-                self._problem(key, f"the file {path} cannot be read: {error.strerror}", "check path and permissions")
-            except UnicodeDecodeError:
-                self._problem(key, f"the file {path} is not UTF-8 text", "point it at a text file")
-            return ""
-        name, default = match[3], match[4]
-        value = self.environment.get(name, default)
-        if value is None:
-            self._problem(key, f"the environment variable {name} is not set", f"set it, or write ${{{name}:default}}")
-            return ""
+            value = self._content(match[2], _key(where))
+        else:
+            name, default = match[3], match[4]
+            found = self.environment.get(name, default)
+            if found is None:
+                remedy = f"set it, or write ${{{name}:default}}"
+                self._problem(_key(where), f"the environment variable {name} is not set", remedy)
+            value = found or ""
+        if len(value) >= _SHORTEST_SECRET:
+            self.secrets |= {value, repr(value)[1:-1]}
         return value
+
+    def _content(self, name: str, key: str) -> str:
+        try:
+            path = self.base / Path(name).expanduser()
+            with path.open("rb") as file:
+                content = file.read(_LARGEST_SECRET + 1)
+            if len(content) > _LARGEST_SECRET:
+                self._problem(key, f"the file {path} is larger than 64 KiB", "point it at the secret alone")
+            return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+        except OSError as error:
+            self._problem(key, f"the file {name} cannot be read: {error.strerror}", "check path and permissions")
+        except UnicodeDecodeError:
+            self._problem(key, f"the file {name} is not UTF-8 text", "point it at a text file")
+        except (ValueError, RuntimeError):  # NUL in the path; a home directory that is not known
+            self._problem(key, f"{name!r} is not a path", "write ${file:/path}")
+        return ""
 
     # tables
 
@@ -191,7 +224,7 @@ class _Loader:
             self._problem(table, "is not a table", f"write [{table}.NAME]")
             return found
         for key, options in tables.items():
-            where = f"{table}.{key}"
+            where = _key((table, key))
             if not _NAME.fullmatch(key):
                 self._problem(where, "is not a name", "use letters, digits, '-' and '_', at most 64")
             if not isinstance(options, dict):
@@ -208,13 +241,17 @@ class _Loader:
     def _plugin(self, where: str, kind: PluginKind, type_name: Any) -> Plugin | None:
         known = self.registry.types(kind)
         if type_name is None:
-            self._problem(f"{where}.type", "is missing", f"one of {', '.join(known)}")
+            self._problem(f"{where}.type", "is missing", _one_of(known))
             return None
         plugin = self.registry.connector(type_name) if kind == "connector" else self.registry.source(type_name)
         if plugin is None:
-            near = difflib.get_close_matches(str(type_name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
-            self._problem(f"{where}.type", f"no {kind} of type {str(type_name)[:60]!r} is installed", hint)
+            shown = self._censored(str(type_name))[:60]
+            other: PluginKind = "source" if kind == "connector" else "connector"
+            near = difflib.get_close_matches(shown, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else _one_of(known)
+            if type_name in self.registry.types(other):
+                hint = f"it is a {other}: write [{other}s.NAME]"
+            self._problem(f"{where}.type", f"no {kind} of type {shown!r} is installed", hint)
             return None
         if plugin.implementation is None:
             self._problem(
@@ -228,39 +265,109 @@ class _Loader:
             return model.model_validate(values, context={"base": self.base})
         except pydantic.ValidationError as error:
             # The input is left out on purpose: it may be a secret.
+            told: dict[str, list[str]] = {}
             for detail in error.errors(include_url=False, include_input=False):
-                self._explain(model, detail, where)
-        except PluginError as error:
-            self._problem(".".join(where), str(error))
+                location = _location(values, detail["loc"])
+                key, message, remedy = self._explain(model, detail, location, where)
+                if detail["type"] == "too_short" and any(other.startswith(f"{key}.") for other in told):
+                    continue  # it counts only the items that were right
+                if key in told and message not in told[key]:  # one value that fits no member of a union
+                    before = self.problems.pop()
+                    message = f"{before.message}, or {message}"
+                elif key in told:
+                    continue
+                told.setdefault(key, []).append(message)
+                self._problem(key, message, remedy)
+        except Exception as error:  # noqa: BLE001 - a plugin's own check may raise anything; it may hold the value
+            self._problem(
+                _key(where), f"cannot be checked: {type(error).__name__}", "a defect of the plugin: report it"
+            )
         return None
 
-    def _explain(self, model: type[pydantic.BaseModel], detail: Any, where: tuple[str, ...]) -> None:
-        location = [str(part) for part in detail["loc"]]
-        key = ".".join((*where, *location))
-        if detail["type"] == "extra_forbidden":
+    @staticmethod
+    def _explain(
+        model: type[pydantic.BaseModel], detail: Any, location: Sequence[str], where: tuple[str, ...]
+    ) -> tuple[str, str, str]:
+        """Return key, message and remedy."""
+        key = _key((*where, *location))
+        kind = detail["type"]
+        if kind == "extra_forbidden":
             known = _keys_at(model, location[:-1])
             near = difflib.get_close_matches(location[-1], known, n=1)
             remedy = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
-            self._problem(key, "is not a known key", remedy)
-        elif detail["type"] == "missing":
-            field = _field_at(model, location)
-            self._problem(key, "is missing", (field.description or "") if field else "")
-        else:
-            field = _field_at(model, location)
-            message = detail["msg"].removeprefix("Value error, ")
-            self._problem(key, message[:1].lower() + message[1:], (field.description or "") if field else "")
+            return key, "is not a known key", remedy
+        field = _field_at(model, location)
+        remedy = (field.description or "") if field else ""
+        if kind == "missing":
+            return key, "is missing", remedy
+        message = detail["msg"].removeprefix("Value error, ")
+        if kind in _IN_OUR_WORDS:
+            message = _IN_OUR_WORDS[kind]
+        return key, message[:1].lower() + message[1:], remedy or "'northbound schema' prints what is allowed"
 
     def _check_templates(self, connector: ConnectorInstance, site: SiteOptions) -> None:
-        where = f"connectors.{connector.name}"
-        hierarchy = site.scheme.hierarchy
-        for key, names in (("topic", (*STATE_NAMES, *hierarchy[1:])), ("metadata_topic", METADATA_NAMES)):
-            text = getattr(connector.options, key)
-            if text is None:
-                continue
-            try:
-                Template(text, names)
-            except ValueError as error:
-                self._problem(f"{where}.{key}", str(error), "see 'northbound preview' for what it would send")
+        """Report what would make every message of a connector a dead letter."""
+        implementation: Any = connector.plugin.implementation
+        limits = connector.options.limits.narrow(implementation.limits)
+        scheme = site.scheme
+        for key, default, names, unshaped in (
+            ("topic", implementation.default_topic, (*STATE_NAMES, *scheme.hierarchy[1:]), len(scheme.hierarchy) + 7),
+            ("metadata_topic", implementation.default_metadata_topic, METADATA_NAMES, 4),
+        ):
+            text = getattr(connector.options, key) or default
+            problem = _template_problem(text, names, limits, scheme.root, unshaped)
+            if problem is not None:
+                own = "" if getattr(connector.options, key) or text is None else f"the default {text!r} does not fit: "
+                where = _key(("connectors", connector.name, key))
+                self._problem(where, own + problem, "see 'northbound preview' for what it would send")
+
+
+_IN_OUR_WORDS: Mapping[str, str] = {
+    "model_type": "is not a table",
+    "dict_type": "is not a table",
+    "byte_size": "write a size such as '512 KiB' or '2 GiB'",
+    "byte_size_unit": "write a size such as '512 KiB' or '2 GiB'",
+}
+
+
+def _template_problem(text: str | None, names: Sequence[str], limits: Limits, root: str, unshaped: int) -> str | None:
+    levels, begin = unshaped, root
+    if text is not None:
+        try:
+            template = Template(text, names)
+        except ValueError as error:
+            return str(error)
+        levels = text.count("/") + (unshaped if "topic" in template.fields else 1)
+        begin = text.partition("{")[0] or (root if text.startswith(("{root}", "{topic}")) else "")
+    if limits.max_topic_levels is not None and levels > limits.max_topic_levels:
+        return f"topics of {levels} levels: the destination takes {limits.max_topic_levels}"
+    for prefix in limits.reserved_prefixes:
+        if begin.startswith(prefix):
+            return f"begins with {prefix!r}, which the destination keeps for itself"
+    return None
+
+
+def _one_of(known: Sequence[str]) -> str:
+    return f"one of {', '.join(known)}" if known else "none is installed"
+
+
+def _key(parts: Sequence[str]) -> str:
+    """Return the dotted key as one would write it in the file; what needs quotes gets them, and is cut."""
+    return ".".join(part if _BARE.fullmatch(part) else ascii(part[:64]) for part in parts)
+
+
+def _location(values: Any, location: Sequence[str | int]) -> list[str]:
+    """Return the keys of ``location`` that stand in the file: pydantic adds the members of unions it tried."""
+    keys: list[str] = []
+    last = len(location) - 1
+    for position, part in enumerate(location):
+        within = part < len(values) if isinstance(values, list) and isinstance(part, int) else False
+        if within or (isinstance(values, Mapping) and part in values):
+            values = values[part]
+        elif position != last or not isinstance(values, Mapping):
+            continue
+        keys.append(str(part))
+    return keys
 
 
 def _field_at(model: type[pydantic.BaseModel], location: Sequence[str]) -> pydantic.fields.FieldInfo | None:
@@ -283,8 +390,10 @@ def _keys_at(model: type[pydantic.BaseModel], location: Sequence[str]) -> list[s
 
 
 def _model_of(field: pydantic.fields.FieldInfo) -> type[pydantic.BaseModel] | None:
-    candidates = [field.annotation, *typing.get_args(field.annotation)]
-    for candidate in candidates:
+    candidates: list[Any] = [field.annotation]
+    while candidates:
+        candidate = candidates.pop(0)
         if isinstance(candidate, type) and issubclass(candidate, pydantic.BaseModel):
             return candidate
+        candidates.extend(typing.get_args(candidate))
     return None

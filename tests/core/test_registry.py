@@ -239,7 +239,7 @@ def test_one_module_named_by_two_entry_points_is_one_plugin():
 
 def test_an_unknown_hook_is_that_plugin_s_problem_alone():
     module = plugin({"tube": Good})
-    module.northbound_conectors = northbound.hookimpl(specname="northbound_conectors")(dict)
+    module.northbound_conectors = northbound.hookimpl(specname="northbound_conectors")(module.northbound_connectors)
     installed = registry(FakePoint("mmm", module))
     row = next(row for row in installed.rows if row.type_name == "mmm")
     assert "northbound_conectors" in row.error
