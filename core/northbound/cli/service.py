@@ -60,8 +60,16 @@ class Service:
             await asyncio.wait([task])
             for other in others:
                 other.cancel()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if self._error is not None:
             raise self._error
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has begun to stop."""
+        return self._stopping
 
     def stop(self) -> None:
         """Drain and stop."""

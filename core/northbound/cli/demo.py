@@ -1,0 +1,242 @@
+"""``northbound demo``: everything on one machine, with no account, and the proof that nothing was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import click
+from msgspec import Struct
+from rich.live import Live
+from rich.text import Text
+
+from northbound import NorthboundError
+from northbound.cli import broker, logs, proof
+from northbound.cli.live import LiveView, PlainView
+from northbound.cli.output import console, emit, note, on_terminal, say
+from northbound.cli.parameters import DURATION, json_option
+from northbound.cli.service import Service, run_loop
+from northbound.loading import load_text
+from northbound.registry import Registry
+from northbound.runtime import Runtime
+from northbound.status import Status
+
+_ELSEWHERE_SECONDS: Final = 20.0
+_STORE: Final = "northbound.db"
+_SENT: Final = "sent.jsonl"
+_LARGEST_DRAWN_LOG: Final = 1_048_576
+
+_CONFIGURATION = """\
+# A simulated campus, delivered to a file and to a Mosquitto on this machine.
+
+[store]
+path = "{store}"
+
+[service]
+log_level = "warning"
+
+[sources.campus]
+type = "simulator"
+rate = {rate:g}                       # changes a second
+
+[connectors.file]
+type = "file"
+path = "{sent}"
+max_bytes = "256 MiB"
+"""
+_BROKER = """
+[connectors.mosquitto]
+type = "mqtt"
+url = "mqtt://127.0.0.1:{port}"
+"""
+
+
+class _Demo(Struct):
+    """What one demo has: its folder, its broker's port where there is one, its configuration."""
+
+    folder: Path
+    port: int | None
+    text: str
+    duration: float | None
+
+    @property
+    def sent(self) -> Path:
+        return self.folder / _SENT
+
+    @property
+    def hint(self) -> str:
+        if self.port is None:
+            return f"tail -f {self.sent}"
+        return f"look: mosquitto_sub -h 127.0.0.1 -p {self.port} -t 'placeos/#' -v"
+
+
+@click.command()
+@click.option("--duration", type=DURATION, help="End after so long. Default: at Ctrl-C on a terminal, 20 s elsewhere.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1, 100_000),
+    default=200,
+    show_default=True,
+    help="Changes a second on the campus.",
+)
+@click.option("--dir", "folder", type=click.Path(file_okay=False), help="Keep the files here. Default: none is kept.")
+@click.option("--show-config", is_flag=True, help="Print the configuration that the demo runs, and end.")
+@json_option
+def demo(duration: timedelta | None, rate: float, folder: str | None, *, show_config: bool, as_json: bool) -> int:
+    """Show it all on this machine: no account, no configuration.
+
+    A simulated campus goes through the engine and the store into a file and into a Mosquitto that the demo starts for
+    itself, where that is installed. At the end it counts: what was accepted, what each destination acknowledged, what
+    the file and the broker really hold. The status is 0 only if all of it agrees.
+
+    \b
+    northbound demo
+    northbound demo --duration 20s --rate 1000 --dir ./demo
+    """  # noqa: D301 - \b keeps click from joining the lines
+    if show_config:
+        click.echo(_configuration(rate, broker.free_port()), nl=False)
+        return 0
+    # Outside the event loop, too, what was begun is to be ended: the broker, the folder.
+    signal.signal(signal.SIGTERM, _interrupt)
+    seconds = duration.total_seconds() if duration is not None else None if on_terminal() else _ELSEWHERE_SECONDS
+    with ExitStack() as stack:
+        if folder is None:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="northbound-demo-")))
+        else:
+            path = Path(folder)
+            _prepare(path)
+        registry = Registry()
+        port = _start_broker(stack, registry, path)
+        plan = _Demo(path, port, _configuration(rate, port), seconds)
+        return _run(plan, registry, as_json=as_json, kept=folder is not None)
+
+
+def _interrupt(number: int, _: object) -> None:
+    sys.exit(128 + number)
+
+
+def _configuration(rate: float, port: int | None) -> str:
+    text = _CONFIGURATION.format(store=_STORE, sent=_SENT, rate=rate)
+    return text if port is None else text + _BROKER.format(port=port)
+
+
+def _prepare(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    for name in (_STORE, _SENT, "mosquitto"):
+        if (path / name).exists():
+            raise NorthboundError(f"{path} holds {name} of an earlier demo: name an empty folder, or a new one")
+
+
+def _start_broker(stack: ExitStack, registry: Registry, path: Path) -> int | None:
+    program = broker.find()
+    row = registry.connector("mqtt")
+    if program is None:
+        note("Mosquitto is not installed (Debian: apt install mosquitto): the demo goes without a broker")
+    elif row is None or row.implementation is None:
+        note(
+            f"the mqtt connector does not load: {row.error if row else 'it is not installed'}: the demo goes without it"
+        )
+    else:
+        return stack.enter_context(broker.Broker(program, path / "mosquitto")).port
+    return None
+
+
+def _run(plan: _Demo, registry: Registry, *, as_json: bool, kept: bool) -> int:
+    configuration = load_text(plan.text, registry, name="the demo's configuration", base=plan.folder)
+    drawn = on_terminal() and not as_json and not console().is_dumb_terminal
+    logs.configure(configuration.service)
+    words = io.StringIO()
+    if drawn:  # what is logged would break the picture: it is told at the end
+        logging.getLogger().handlers[0].setStream(words)  # type: ignore[attr-defined]
+    runtime = Runtime(configuration)
+    checks: list[proof.Check] = []
+    forced: int | None = None
+
+    async def main() -> None:
+        nonlocal forced
+        service = Service(runtime)
+        await service.run(lambda service: _watch(service, plan, drawn=drawn, err=as_json))
+        signal.signal(signal.SIGTERM, _interrupt)  # the service took it, and gave it back to the system
+        forced = service.forced
+        if forced is None and runtime.final is not None:
+            checks.extend(await _prove(plan, runtime.final))
+
+    run_loop(main)
+    click.echo(words.getvalue()[-_LARGEST_DRAWN_LOG:], nl=False, err=True)
+    if forced is not None or runtime.final is None:
+        return 128 + (forced or signal.SIGTERM)
+    if as_json:
+        emit(proof.told(runtime.final, checks))
+    else:
+        _tell(plan, runtime.final, checks, kept=kept)
+    return 0 if all(check.ok for check in checks) else 1
+
+
+async def _watch(service: Service, plan: _Demo, *, drawn: bool, err: bool) -> None:
+    """Show the present, and stop the service when it is time."""
+    began = time.monotonic()
+    if not drawn:
+        view = PlainView(err=err)
+        click.echo(f"a simulated campus runs; {plan.hint}", err=err)
+        await _each(service, plan, began, view.seconds, view.show)
+        return
+    live = LiveView(duration=plan.duration, sent=plan.sent, hint=plan.hint)
+    with Live(console=console(), auto_refresh=False, transient=True) as screen:
+
+        def show(status: Status, elapsed: float) -> None:
+            screen.update(live.draw(status, elapsed), refresh=True)
+
+        await _each(service, plan, began, live.seconds, show)
+
+
+async def _each(service: Service, plan: _Demo, began: float, pause: float, show: object) -> None:
+    assert callable(show)  # noqa: S101 - one of the two above
+    while service.runtime.final is None:
+        elapsed = time.monotonic() - began
+        show(service.runtime.status(), elapsed)
+        rest = pause
+        if plan.duration is not None and not service.stopping:
+            if elapsed >= plan.duration:
+                service.stop()
+            else:
+                rest = min(pause, plan.duration - elapsed)
+        await asyncio.sleep(rest)
+
+
+async def _prove(plan: _Demo, final: Status) -> list[proof.Check]:
+    checks = proof.compare_sums(final)
+    content = await asyncio.to_thread(proof.read_file, plan.sent)
+    if content is not None:
+        acknowledged = next(c.counters.acknowledged for c in final.connectors if c.name == "file")
+        checks.append(proof.compare_file(content, acknowledged))
+    behind = any(connector.backlog for connector in final.connectors)
+    if plan.port is not None:
+        checks.append(await proof.compare_broker(plan.port, None if behind else content))
+    return checks
+
+
+def _tell(plan: _Demo, final: Status, checks: list[proof.Check], *, kept: bool) -> None:
+    say(f"northbound demo: {final.uptime:.0f} s", style="bold")
+    for check in checks:
+        if on_terminal():
+            mark = Text("✓ " if check.ok else "✗ ", style="green" if check.ok else "bold red")
+            console().print(mark.append(check.words, style="default not bold"))
+        else:
+            say(f"{'ok' if check.ok else 'WRONG':<6}{check.words}")
+    if all(check.ok for check in checks):
+        say("Nothing was lost: the sums agree.", style="green")
+    else:
+        say("The sums do not agree.", style="bold red")
+    if kept:
+        say(f"What was sent: {plan.sent}; the store: {plan.folder / _STORE}")
+    else:
+        say("The files are removed, the broker is stopped; --dir keeps the files.", style="dim")
