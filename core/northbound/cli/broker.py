@@ -62,6 +62,7 @@ class Broker:
             "allow_anonymous true\n"
             "persistence false\n"
             "max_queued_messages 0\n"
+            "set_tcp_nodelay true\n"
             f"log_dest file {self._folder}/mosquitto.log\n"
             "log_type error\nlog_type warning\n" + ("user root\n" if os.geteuid() == 0 else "")
         )

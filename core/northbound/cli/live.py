@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import click
@@ -66,8 +67,8 @@ def counts_of(status: Status) -> dict[str, int]:
 
 
 def bars(history: deque[float]) -> str:
-    """Return a history as little bars."""
-    highest = max(history, default=0.0)
+    """Return a history as little bars; the burst at the start is cut off, so that the rest can be seen."""
+    highest = min(max(history, default=0.0), 1.25 * median(history) if history else 0.0)
     if highest <= 0:
         return ""
     return "".join(_BARS[min(7, int(value / highest * 7.999))] for value in history)
