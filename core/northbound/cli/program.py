@@ -38,8 +38,19 @@ _BROKEN_PIPE_STATUS: Final = 128 + signal.SIGPIPE
 _DEBUG: Final = "NORTHBOUND_DEBUG"
 
 
+class _ReaderGone(Exception):
+    """Whoever read standard output has gone."""
+
+
 class Program(click.Group):
     """A group that imports a command when it is used."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; click itself would end with 1 where the reader of a pipe is gone."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names in the order of the table."""
@@ -126,11 +137,10 @@ def _outcome() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except click.Abort:
-        click.echo("", err=True)
+    except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        raise
+    except _ReaderGone as gone:
+        raise BrokenPipeError from gone
     except Exception as error:
         if os.environ.get(_DEBUG):
             raise

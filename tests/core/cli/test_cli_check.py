@@ -1,0 +1,200 @@
+"""``northbound check``: problems, warnings, and destinations that answer or do not."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+from tests.support.mosquitto import Mosquitto, free_port
+
+
+def write(site, text: str, mode: int = 0o600):
+    path = site / "northbound.toml"
+    path.write_text(text)
+    path.chmod(mode)
+
+
+SMALL = """
+[site]
+org = "org-acme"
+[sources.in]
+type = "jsonl"
+path = "-"
+"""
+
+
+def test_a_good_file(cli, site):
+    told = cli("check")
+    assert (told.status, told.err) == (0, "")
+    assert told.out.startswith("northbound.toml: no problems\n")
+    told = cli("check", "--json")
+    assert told.json == {
+        "file": "northbound.toml", "ok": True, "problems": [], "warnings": [], "destinations": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "remedy"),
+    [
+        ('[connectors.out]\ntype = "fil"', "connectors.out.type", "did you mean 'file'?"),
+        ('[connectors.out]\ntype = "jsonl"', "connectors.out.type", "write [sources.NAME]"),
+        ('[connectors.out]\ntype = "file"', "connectors.out.path", "The file to append to"),
+        ('[connectors.out]\ntype = "file"\npaht = "x"', "connectors.out.paht", "did you mean 'path'?"),
+        ('[site]\nprofile = "cloud"', "site.profile", "'documented', or 'placeos'"),
+        ('[connectors.out]\ntype = "file"\npath = "${NOT_SET}"', "connectors.out.path", "set it"),
+        ("", "connectors", "add a [connectors.NAME]"),
+        ("[", "", "mend that line first"),
+    ],
+)
+def test_a_broken_file_is_1_and_each_problem_has_key_and_remedy(cli, site, text, key, remedy):
+    write(site, text)
+    told = cli("check", "--json")
+    assert told.status == 1
+    assert not told.json["ok"]
+    [problem] = [problem for problem in told.json["problems"] if problem["key"] == key]
+    assert remedy in problem["remedy"]
+    told = cli("check")
+    assert told.status == 1
+    assert f"({problem['remedy']})" in told.out
+    assert f"error: northbound.toml: {key}" in told.out
+    assert "problem" in told.out.splitlines()[-1]
+
+
+def test_all_problems_at_once_on_one_line_each(cli, site):
+    write(site, '[site]\nrot = 1\n[sources.a]\ntype = "x"\n[connectors.b]\ntype = "file"\nkeep = -1\n[stroe]\n')
+    told = cli("check")
+    assert len([line for line in told.out.splitlines() if line.startswith("error: ")]) == 5
+    assert told.out.splitlines()[-1] == "northbound.toml: 5 problems"
+
+
+def test_a_missing_file(cli, tmp_path):
+    told = cli("check", tmp_path / "none.toml")
+    assert told.status == 1
+    assert "cannot be read: No such file or directory" in told.out
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "words"),
+    [
+        ('url = "mqtt://a.test"\nusername = "u"\npassword = "geheim"', "connectors.out.password", "a secret stands"),
+        ('url = "mqtt://u:geheim@a.test"', "connectors.out.url", "the URL holds a password"),
+        ('url = "mqtts://a.test"\nca = "none.pem"', "connectors.out.ca", "there is no file"),
+        ('url = "mqtts://a.test"\nca = "none/none.pem"', "connectors.out.ca", "does not exist"),
+        ('url = "mqtt://a.test"\ntopic = "x/{system}/{state}"', "connectors.out.topic", "may share a topic"),
+    ],
+)
+def test_warnings_do_not_change_the_status_and_tell_no_secret(cli, site, table, key, words):
+    write(site, f'{SMALL}[connectors.out]\ntype = "mqtt"\n{table}\n')
+    told = cli("check", "--json")
+    assert told.status == (1 if "ca =" in table and told.json["problems"] else 0)
+    found = [warning for warning in told.json["warnings"] + told.json["problems"] if warning["key"] == key]
+    assert found, told.out
+    if told.status == 0:
+        assert words in found[0]["message"]
+    assert "geheim" not in told.out
+
+
+def test_a_secret_in_a_file_that_others_read(cli, site):
+    text = f'{SMALL}[connectors.out]\ntype = "mqtt"\nurl = "mqtt://u:geheim@a.test"\n'
+    write(site, text, 0o644)
+    [warning] = cli("check", "--json").json["warnings"]
+    assert "others on this machine may read it (mode 644)" in warning["message"]
+    assert "chmod 600" in warning["remedy"]
+
+
+def test_a_secret_file_that_others_read(cli, site):
+    (site / "password").write_text("geheim")
+    (site / "password").chmod(0o644)
+    reference = 'username = "u"\npassword = "${file:password}"'
+    write(site, f'{SMALL}[connectors.out]\ntype = "mqtt"\nurl = "mqtt://a.test"\n{reference}\n')
+    [warning] = cli("check", "--json").json["warnings"]
+    assert "may read the secret in" in warning["message"]
+    (site / "password").chmod(0o600)
+    assert cli("check", "--json").json["warnings"] == []
+
+
+def test_nothing_enabled(cli, site):
+    write(site, f'{SMALL}[connectors.out]\ntype = "file"\npath = "x"\nenabled = false\n')
+    [warning] = cli("check", "--json").json["warnings"]
+    assert (warning["key"], warning["message"]) == ("connectors", "none is enabled")
+
+
+def mqtt(port: int, more: str = "") -> str:
+    return f'{SMALL}[connectors.out]\ntype = "mqtt"\nurl = "mqtt://127.0.0.1:{port}"\n{more}\n'
+
+
+def test_connect_says_what_answers(cli, site):
+    with Mosquitto(site, users={"good": "geheim"}) as broker:
+        environment = 'username = "good"\npassword = "${file:password}"'
+        (site / "password").write_text("geheim")
+        (site / "password").chmod(0o600)
+        write(site, mqtt(broker.port, environment) + '[connectors.audit]\ntype = "file"\npath = "sent.jsonl"\n')
+        told = cli("check", "--connect", "--json")
+        assert told.status == 0
+        assert [(d["name"], d["ok"]) for d in told.json["destinations"]] == [("out", True), ("audit", True)]
+        (site / "password").write_text("wrong")
+        told = cli("check", "--connect")
+        assert told.status == 1
+        assert "likely cause: it answers and refuses the credentials" in told.out
+        assert "audit: " in told.out
+        assert "answers, after" in told.out
+
+
+def test_connect_where_nobody_listens(cli, site):
+    write(site, mqtt(free_port()))
+    told = cli("check", "--connect")
+    assert told.status == 1
+    assert "nothing listens there" in told.out
+
+
+def test_connect_where_nobody_answers(cli, site):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        write(site, mqtt(silent.getsockname()[1]))
+        told = cli("check", "--connect", "--timeout", "300ms", "--json")
+    assert told.status == 1
+    [answer] = told.json["destinations"]
+    assert answer["error"] == "no answer within 0.3 s"
+    assert "firewall" in answer["cause"]
+    assert 0.3 <= answer["seconds"] < 3
+
+
+def test_connect_where_a_name_is_not_known(cli, site):
+    write(site, mqtt(1).replace("127.0.0.1", "no-such-host.invalid"))
+    told = cli("check", "--connect")
+    assert "the name is not known" in told.out
+
+
+def test_connect_where_something_else_answers(cli, site):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer():
+            connection, _ = other.accept()
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        write(site, mqtt(other.getsockname()[1], 'version = "5"'))
+        told = cli("check", "--connect", "--json")
+        thread.join()
+    assert told.status == 1
+    assert told.json["destinations"][0]["error"]
+
+
+def test_a_connector_that_breaks_its_contract_is_an_answer(cli, site, monkeypatch):
+    async def broken(_):
+        raise KeyError("x")
+
+    monkeypatch.setattr("northbound_file.connector.FileConnector.open", broken)
+    told = cli("check", "--connect")
+    assert told.status == 1
+    assert "the connector failed: KeyError" in told.out
+    assert "a defect of the connector" in told.out
+
+
+def test_connect_needs_a_file_that_loads(cli, site):
+    write(site, "")
+    told = cli("check", "--connect")
+    assert told.status == 1
+    assert "must load first" in told.err
