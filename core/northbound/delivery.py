@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from northbound.config import StoreOptions
@@ -16,8 +17,8 @@ from northbound.errors import (
     NotConnected,
     PartialDelivery,
     Rejected,
+    StoreError,
     Unauthorised,
-    Unavailable,
 )
 from northbound.limits import Limits
 from northbound.loading import ConnectorInstance
@@ -38,7 +39,13 @@ SEND_SECONDS: Final = 120.0
 CLOSE_SECONDS: Final = 10.0
 #: How often backlog bounds and waiting replays are looked at.
 GUARD_SECONDS: Final = 1.0
+#: When the connection is lost, how long sends that are under way may take to notice it.
+LOST_SECONDS: Final = 5.0
+#: A connection that lasted so long, or carried something, was a good one: the next is tried at once.
+STEADY_SECONDS: Final = 30.0
 _REPLAYS: Final = 20
+#: Batches kept behind one that is sent again and again, beside those that may be in flight.
+_KEPT: Final = 16
 #: With a rate, a batch is at most this share of a second's messages, so that the flow stays even.
 _RATE_SHARE: Final = 10
 
@@ -63,6 +70,7 @@ class Worker:
         self._draining = False
         self._failure: DeliveryError | None = None
         self._sending = 0
+        self._bounds: set[asyncio.Timeout] = set()
         self._send_failed = False
         self._opens = Backoff(instance.options.retry)
         self._sends = Backoff(instance.options.retry)
@@ -73,7 +81,12 @@ class Worker:
         self._retried = 0
         self._connections = 0
         self._dead = 0
+        self._letters: deque[DeadLetter] = deque()
         self._replaying = False
+        self._stuck: int | None = None
+        self._handled: set[int] = set()
+        self._replayed: list[tuple[int, str | None]] = []
+        self._halted = False
         self._progress: Progress
         self._window: Window
 
@@ -137,35 +150,54 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 guard = tasks.create_task(self._guard(), name=f"{self.name}: guard")
                 while not self._drained():
-                    error = await self._session()
+                    error = await self._contained_session()
                     if error is not None:
                         await self._pause(error)
                 guard.cancel()
+                await self._record_replays()
         finally:
             unsubscribe()
             self._settle()
             self._become("stopped", self._error)
 
+    async def _contained_session(self) -> DeliveryError | None:
+        """Run one connection; a defect, here or in the connector, must not reach the other destinations."""
+        try:
+            return await self._session()
+        except Exception as error:
+            cause = _cause(error)
+            if isinstance(cause, StoreError):
+                raise cause from None
+            log.exception("%s: delivery failed", self.name)
+            # What was under way is read again, from what is settled on.
+            self._window = Window(self.name, self._window.settled)
+            self._sending = 0
+            self._replaying = False
+            return NotConnected(f"delivery failed: {type(cause).__name__}: {cause}")
+
     # one connection
 
     async def _session(self) -> DeliveryError | None:
         """Open, send until the connection is lost or all is drained, close; returns why, ``None`` when drained."""
+        self._failure = None
         if self._state not in ("retrying", "unauthorised"):
             self._become("connecting")
         try:
-            error = await self._guarded(self._connector.open(), OPEN_SECONDS, "to connect")
+            error = await self._guarded(self._connector.open, OPEN_SECONDS, "to connect")
             if error is None:
-                self._opens.succeeded()
                 self._connections += 1
                 self._apply(self._connector.limits)
-                self._become("draining" if self._draining else "online")
+                if not self._sends.failures:
+                    self._recovered()
+                opened = time.monotonic()
                 error = await self._connected()
+                if time.monotonic() - opened >= STEADY_SECONDS or (self._acknowledged_at or 0.0) > opened:
+                    self._opens.succeeded()
             return error
         finally:
             await self._close()
 
     async def _connected(self) -> DeliveryError | None:
-        self._failure = None
         self._send_failed = False
         async with asyncio.TaskGroup() as tasks:
             watcher = tasks.create_task(self._watch(), name=f"{self.name}: connection")
@@ -175,13 +207,13 @@ class Worker:
                     if error is None or isinstance(error, NotConnected | Unauthorised):
                         break
                     await self._pause(error)
-                    self._failure = None
-                    if not self._draining:
-                        self._become("online")
+                    # What has befallen the connection meanwhile is not forgiven.
+                    if not isinstance(self._failure, NotConnected | Unauthorised):
+                        self._failure = None
             finally:
                 watcher.cancel()
         if isinstance(error, NotConnected):
-            self._window.hung_up(error, sent=self._send_failed)
+            self._dead += self._window.hung_up(error, sent=self._send_failed)
             self._settle()
         return error
 
@@ -193,13 +225,35 @@ class Worker:
             if self._failure is not None:
                 if not self._sending:
                     return self._failure
-                await self._wake.wait()
+                if isinstance(self._failure, NotConnected | Unauthorised):
+                    await self._abandon()
+                else:
+                    await self._wake.wait()
             elif self._drained():
                 return None
             else:
+                if self._window.empty and self._state in ("retrying", "unauthorised") and not self._halted:
+                    self._recovered()
                 pause = self._fill(tasks)
-                if not self._wake.is_set():
+                if not self._wake.is_set() and self._failure is None:
                     await self._sleep(pause)
+
+    async def _abandon(self) -> None:
+        """Give sends on a lost connection a moment to notice; then they have failed, whatever they wait for."""
+        until = time.monotonic() + LOST_SECONDS
+        while self._sending and (left := until - time.monotonic()) > 0:
+            self._wake.clear()
+            await self._sleep(left)
+        for bound in self._bounds:
+            if not bound.expired():
+                bound.reschedule(asyncio.get_running_loop().time())
+        while self._sending:
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _recovered(self) -> None:
+        self._become("draining" if self._draining else "online")
+        self._error = None
 
     async def _sleep(self, pause: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -208,30 +262,41 @@ class Worker:
 
     def _fill(self, tasks: asyncio.TaskGroup) -> float | None:
         """Begin as many sends as may be under way; returns how long the rate makes us wait, ``None`` for no time."""
-        while self._sending < (1 if self._window.isolating else self._limits.batches_in_flight):
+        while not self._replaying and self._sending < (1 if self._alone else self._limits.batches_in_flight):
             pause = self._rate_pause()
             if pause:
                 return pause
-            parcel = self._window.next_unsent() or self._read()
-            if parcel is None:
-                break
-            batch = self._window.start(parcel)
-            self._take_rate(batch)
+            if self._letters and not self._window.isolating:
+                self._replaying = True
+                tasks.create_task(self._replay(self._letters.popleft()), name=f"{self.name}: replay")
+            else:
+                parcel = self._window.next_unsent() or self._read()
+                if parcel is None:
+                    break
+                batch = self._window.start(parcel)
+                self._take_rate(batch)
+                tasks.create_task(self._send(parcel, batch), name=f"{self.name}: send")
             self._sending += 1
-            tasks.create_task(self._send(parcel, batch), name=f"{self.name}: send")
         return None
+
+    @property
+    def _alone(self) -> bool:
+        """Whether what is sent next is sent by itself: a suspect of poison, or a dead letter once more."""
+        return bool(self._letters) or self._window.isolating
 
     def _read(self) -> Parcel | None:
         """Read on in the store until there is something to send."""
-        if self._dead >= self._max_dead:
-            self._fail(
-                Unavailable(
-                    f"{self._dead:,} dead letters wait, the most [store] max_dead_letters allows: "
-                    "replay or drop some with 'northbound deadletters'"
-                )
-            )
-            return None
         for _ in range(50):  # then let others have a turn
+            if self._dead >= self._max_dead:
+                self._halted = True
+                self._become(
+                    "retrying",
+                    f"{self._dead:,} dead letters wait, the most [store] max_dead_letters allows: "
+                    "replay or drop some with 'northbound deadletters'",
+                )
+                return None
+            if self._window.parcels >= 2 * self._limits.batches_in_flight + _KEPT:
+                return None  # one of them is tried again and again; what is behind it waits on the disk
             entries: Entries = self._store.read(
                 self.name, self._window.position, self._batch_messages, self._limits.batch_bytes
             )
@@ -251,45 +316,50 @@ class Worker:
         return self._shape(message, sequence)
 
     async def _send(self, parcel: Parcel, batch: Sequence[Outgoing]) -> None:
-        error = await self._guarded(self._connector.send(batch), SEND_SECONDS, "for an acknowledgement")
+        error = await self._guarded(lambda: self._connector.send(batch), SEND_SECONDS, "for an acknowledgement")
         self._sending -= 1
         if error is None:
             self._window.acknowledged(parcel)
             self._went_well()
+            self._settle()
+        elif isinstance(error, Rejected):
+            self._dead += self._window.refused(parcel, error)
         else:
-            failures = _by_index(error, len(batch))
-            if self._window.failed(parcel, failures):
-                self._went_well()
-            for failure in failures.values():
-                if isinstance(failure, Rejected):
-                    self._dead += 1
-                else:
-                    self._retried += 1
-            worst = _worst(failures.values())
-            if worst is not None:
-                self._send_failed = True
-                self._fail(worst)
+            self._send_failed = True
+            self._take_in(parcel, _by_index(error, len(batch)))
         self._wake.set()
+
+    def _take_in(self, parcel: Parcel, failures: Mapping[int, DeliveryError]) -> None:
+        if self._window.failed(parcel, failures):
+            self._went_well()
+        rejected = sum(isinstance(failure, Rejected) for failure in failures.values())
+        self._dead += rejected
+        self._retried += len(failures) - rejected
+        worst = _worst(failures.values())
+        if worst is not None:
+            self._fail(worst)
 
     def _went_well(self) -> None:
         self._acknowledged_at = time.monotonic()
-        if self._sends.failures:
-            self._sends.succeeded()
-        if self._error is not None and self._state in ("online", "draining"):
-            self._error = None
+        if self._failure is None and not self._halted and self._window.first_failed is None:
+            if self._error is not None or self._state == "retrying":
+                self._recovered()
+            if self._sends.failures:
+                self._sends.succeeded()
 
     def _fail(self, error: DeliveryError) -> None:
-        if self._failure is None or isinstance(error, NotConnected | Unauthorised):
+        broken = isinstance(error, NotConnected | Unauthorised)
+        if self._failure is None or (broken and not isinstance(self._failure, NotConnected | Unauthorised)):
             self._failure = error
+        if broken:
+            self._become(_state_of(error), str(error))
 
     async def _watch(self) -> None:
         """Notice that the connection is lost even when nothing is being sent."""
-        try:
-            await self._connector.lost()
-        except DeliveryError as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001 - a third party's connector may raise anything
-            self._fail(self._defect(error))
+        error = await self._guarded(self._connector.lost, None, "")
+        if not isinstance(error, NotConnected | Unauthorised):
+            error = NotConnected("the connection was lost" if error is None else str(error))
+        self._fail(error)
         self._wake.set()
 
     # between connections
@@ -298,15 +368,25 @@ class Worker:
         """Wait as the policy says, and set aside what it says to give up."""
         backoff = self._sends if self._send_failed else self._opens
         self._send_failed = False
+        if backoff is self._sends:
+            # The first in line is what keeps failing; another one starts to count anew.
+            stuck = self._window.first_failed
+            if stuck != self._stuck:
+                self._sends.succeeded()
+            self._stuck = stuck
         delay = backoff.failed(error)
-        self._become("unauthorised" if isinstance(error, Unauthorised) else "retrying", str(error))
+        self._become(_state_of(error), str(error))
         if backoff is self._sends and self._sends.exhausted:
-            count = self._window.give_up(f"given up after {self._sends.failures} tries: {error}")
-            self._dead += count
+            self._dead += self._window.give_up(f"given up after {self._sends.failures} tries: {error}")
             self._settle()
             self._sends.succeeded()
         log.info("%s: %s; next try in %.1f s", self.name, error, delay)
-        await asyncio.sleep(delay)
+        until = time.monotonic() + delay
+        while (left := until - time.monotonic()) > 0 and not self._drained():
+            if isinstance(self._failure, NotConnected | Unauthorised) and self._failure is not error:
+                break  # lost while waiting: the wait for a new connection is another one
+            self._wake.clear()
+            await self._sleep(left)
 
     def _drained(self) -> bool:
         return self._draining and self._window.empty and self._window.position == self._store.head
@@ -348,17 +428,32 @@ class Worker:
         for bucket, bytes_count in self._buckets:
             bucket.take(sum(len(m.topic) + len(m.payload) for m in batch) if bytes_count else len(batch))
 
-    async def _guarded(self, call: Awaitable[None], seconds: float, what: str) -> DeliveryError | None:
+    async def _guarded(
+        self, call: Callable[[], Awaitable[None]], seconds: float | None, what: str
+    ) -> DeliveryError | None:
         """Run a call of the connector within a time; returns its error in our types."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+        cancelled = task.cancelling()
         try:
-            async with asyncio.timeout(seconds):
-                await call
+            async with asyncio.timeout(seconds) as bound:
+                if seconds is not None:
+                    self._bounds.add(bound)
+                await call()
         except DeliveryError as error:
             return error
-        except TimeoutError:
-            return NotConnected(f"waited {seconds:.0f} s {what}")
+        except TimeoutError as error:
+            if not bound.expired():
+                return self._defect(error)
+            return NotConnected(f"waited {seconds:g} s {what}")
+        except asyncio.CancelledError:
+            if task.cancelling() > cancelled:
+                raise
+            return NotConnected("the connector failed: it was cancelled from within")
         except Exception as error:  # noqa: BLE001 - a third party's connector may raise anything
             return self._defect(error)
+        finally:
+            self._bounds.discard(bound)
         return None
 
     def _defect(self, error: Exception) -> NotConnected:
@@ -366,7 +461,7 @@ class Worker:
         return NotConnected(f"the connector failed: {type(error).__name__}: {error}")
 
     async def _close(self) -> None:
-        error = await self._guarded(self._connector.close(), CLOSE_SECONDS, "to close")
+        error = await self._guarded(self._connector.close, CLOSE_SECONDS, "to close")
         if error is not None:
             log.warning("%s: closing: %s", self.name, error)
 
@@ -383,10 +478,25 @@ class Worker:
     async def _guard(self) -> None:
         while True:
             await asyncio.sleep(GUARD_SECONDS)
-            self._dead = self._store.dead_count(self.name)
-            await self._relieve()
-            if self._state == "online" and not self._replaying:
-                await self._replay(self._store.replays(self.name, _REPLAYS))
+            try:
+                await self._look_after()
+            except StoreError:
+                raise
+            except Exception:
+                log.exception("%s: looking after the backlog failed", self.name)
+
+    async def _look_after(self) -> None:
+        await self._record_replays()
+        self._dead = self._store.dead_count(self.name)
+        if self._halted and self._dead < self._max_dead:
+            self._halted = False
+            self._wake.set()
+        await self._relieve()
+        if not self._letters:
+            letters = self._store.replays(self.name, _REPLAYS)
+            self._letters.extend(letter for letter in letters if letter.id not in self._handled)
+            self._handled.update(letter.id for letter in letters)
+            self._wake.set()
 
     def _too_old(self) -> int | None:
         """Return the time (ms) before which messages are too old, where the oldest one is; else ``None``."""
@@ -409,8 +519,9 @@ class Worker:
                 await self._keep_latest(before)
             if self._progress.backlog_bytes <= self._max_bytes * 0.9 or isinstance(self._window.position, str):
                 return
-            before = None
-        self._drop_oldest(before)
+            self._drop_oldest(None, 0.9)  # so many topics that counting them anew each time would cost more
+            return
+        self._drop_oldest(before, 0.99)
 
     async def _keep_latest(self, before: int | None) -> None:
         through = self._store.head
@@ -423,14 +534,13 @@ class Worker:
         self._window.forget_unsent()
         self._wake.set()
 
-    def _drop_oldest(self, before: int | None) -> None:
+    def _drop_oldest(self, before: int | None, share: float) -> None:
         self._window.forget_unsent()
         after = self._window.position
         if isinstance(after, str):
             return
-        need = max(0, self._progress.backlog_bytes - int(self._max_bytes * 0.99))
-        if self._progress.backlog_bytes <= self._max_bytes and before is not None:
-            need = 0
+        full = self._progress.backlog_bytes > self._max_bytes
+        need = self._progress.backlog_bytes - int(self._max_bytes * share) if full or before is None else 0
         through, count, size = self._store.excess(self.name, after, need, before)
         if not count:
             return
@@ -444,43 +554,67 @@ class Worker:
         self._settle()
         self._wake.set()
 
-    async def _replay(self, letters: Sequence[DeadLetter]) -> None:
-        """Send dead letters again, one by one: whatever is wrong with one must not touch another."""
-        self._replaying = bool(letters)
+    async def _replay(self, letter: DeadLetter) -> None:
+        """Send one dead letter again, by itself: whatever is wrong with it must not touch another message."""
+        reason: str | None = None
         try:
-            for letter in letters:
-                if self._state != "online":
-                    break
-                await self._replay_one(letter)
+            outgoing = self._shape_again(letter)
+        except Rejected as refusal:
+            reason = refusal.reason
+        else:
+            self._take_rate([outgoing])
+            error = await self._guarded(
+                lambda: self._connector.send([outgoing]), SEND_SECONDS, "for an acknowledgement"
+            )
+            failure = None if error is None else _by_index(error, 1).get(0)
+            if failure is None:
+                self._went_well()
+            else:
+                reason = str(failure)
+                if not isinstance(failure, Rejected):
+                    self._fail(failure)
+                if not isinstance(failure, Rejected | NotConnected):
+                    self._handled.discard(letter.id)  # it stays marked and is sent again
         finally:
             self._replaying = False
+            self._sending -= 1
+            self._wake.set()
+        if letter.id in self._handled:
+            self._replayed.append((letter.id, reason))
 
-    async def _replay_one(self, letter: DeadLetter) -> None:
-        message = letter.message
-        newest = self._store.newest([message.topic]).get(message.topic, 0)
-        if letter.replay == 1 and newest > letter.sequence:
-            reason = "a newer value of this topic has been sent since; replay with --force to send it all the same"
-            await self._store.replayed([], [(letter.id, reason)])
-            return
-        try:
-            outgoing = self._shape(message, letter.sequence)
-        except Rejected as refusal:
-            await self._store.replayed([], [(letter.id, refusal.reason)])
-            return
-        error = await self._guarded(self._connector.send([outgoing]), SEND_SECONDS, "for an acknowledgement")
-        failure = None if error is None else _by_index(error, 1).get(0)
-        if failure is None:
-            self._acknowledged_at = time.monotonic()
-            await self._store.replayed([letter.id], [])
-        elif isinstance(failure, Unavailable) and not isinstance(failure, NotConnected):
-            return  # it stays marked and is tried again
-        else:
-            await self._store.replayed([], [(letter.id, str(failure))])
+    def _shape_again(self, letter: DeadLetter) -> Outgoing:
+        topic = letter.message.topic
+        if letter.replay == 1 and self._store.newest([topic]).get(topic, 0) > letter.sequence:
+            raise Rejected("there is a newer value of this topic; replay with --force to send it all the same")
+        return self._shape(letter.message, letter.sequence)
+
+    async def _record_replays(self) -> None:
+        """Write down what became of replayed dead letters; here, so that a full disk holds up no delivery."""
+        replayed, self._replayed = self._replayed, []
+        if replayed:
+            done = [number for number, reason in replayed if reason is None]
+            await self._store.replayed(done, [(number, reason) for number, reason in replayed if reason is not None])
+            self._handled.difference_update(number for number, _ in replayed)
+
+
+def _state_of(error: DeliveryError) -> ConnectorState:
+    return "unauthorised" if isinstance(error, Unauthorised) else "retrying"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what stands behind a group of errors: the store's trouble before anything else."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [_cause(inner) for inner in error.exceptions]
+    return next((cause for cause in causes if isinstance(cause, StoreError)), causes[0])
 
 
 def _by_index(error: DeliveryError, count: int) -> Mapping[int, DeliveryError]:
     if isinstance(error, PartialDelivery):
-        return error.failures
+        if all(0 <= index < count for index in error.failures):
+            return error.failures
+        # It does not know what it sent, so nothing of it counts as acknowledged.
+        error = NotConnected("the connector failed: it named messages that were not in the batch")
     return dict.fromkeys(range(count), error)
 
 

@@ -19,6 +19,10 @@ from northbound.store.records import Append, Store
 log = logging.getLogger(__name__)
 
 _LARGEST_CHECKPOINT: Final = 4096
+#: How long a source that failed waits before it runs again: at first, at most, and how long a run makes that forgotten.
+FIRST_PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 60.0
+STEADY_SECONDS: Final = 60.0
 #: Refusals are all counted, and at most one in so many seconds and source is logged.
 _LOG_SECONDS: Final = 1.0
 
@@ -133,13 +137,13 @@ class SourceRunner:
 
     async def run(self) -> None:
         """Run the source until it ends, or until cancelled. A finite one that fails has ended."""
-        pause = 1.0
+        pause = FIRST_PAUSE_SECONDS
         try:
             while True:
                 self._state = "running"
                 started = time.monotonic()
                 try:
-                    await self._source.run(self.intake)
+                    await self._run()
                 except (NorthboundError, OSError) as error:
                     self._error = str(error)
                     log.error("%s: %s", self.instance.name, self._error)  # noqa: TRY400 - said in words
@@ -152,10 +156,20 @@ class SourceRunner:
                     self._state = "finished"
                     return
                 self._state = "retrying"
-                if time.monotonic() - started > 60:
-                    pause = 1.0
+                if time.monotonic() - started > STEADY_SECONDS:
+                    pause = FIRST_PAUSE_SECONDS
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 60.0)
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         except asyncio.CancelledError:
             self._state = "stopped"
             raise
+
+    async def _run(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+        try:
+            await self._source.run(self.intake)
+        except asyncio.CancelledError:
+            if task.cancelling():
+                raise
+            raise NorthboundError("it was cancelled from within") from None

@@ -8,7 +8,6 @@ deadline, cancel, close.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Iterable
@@ -25,8 +24,8 @@ from northbound.store import SqliteStore
 
 log = logging.getLogger(__name__)
 
-#: How long a cancelled source may take to end tidily.
-_SOURCE_STOP_SECONDS: Final = 10.0
+#: How long what is cancelled may take to end tidily: more than a connector may take to close.
+STOP_SECONDS: Final = 15.0
 _BLOCKED_POLL_SECONDS: Final = 0.05
 
 
@@ -175,8 +174,7 @@ class Runtime:
         stop.cancel()
 
     async def _shut_down(self, *, once: bool) -> None:
-        for name in [*self._sources]:
-            await self._cancel(self._sources[name][1])
+        await self._cancel(*(task for _, task in self._sources.values()))
         await self._opened.flush()
         for worker, _ in self._workers.values():
             worker.drain()
@@ -186,8 +184,7 @@ class Runtime:
                 await self._until_drained(tasks)
             drain = self.configuration.service.drain.total_seconds()
             _, late = await asyncio.wait(tasks, timeout=drain)
-            for task in late:
-                await self._cancel(task)
+            await self._cancel(*late)
         self.undelivered = max((worker.status().backlog for worker, _ in self._workers.values()), default=0)
         if self.undelivered:
             log.warning(
@@ -211,12 +208,13 @@ class Runtime:
         self._opened.unregister(worker.name)
 
     @staticmethod
-    async def _cancel(task: asyncio.Task[None]) -> None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            done, _ = await asyncio.wait([task], timeout=_SOURCE_STOP_SECONDS)
-            if not done:
-                log.error("%s did not stop within %.0f s", task.get_name(), _SOURCE_STOP_SECONDS)
+    async def _cancel(*tasks: asyncio.Task[None]) -> None:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            for task in late:
+                log.error("%s did not stop within %.0f s", task.get_name(), STOP_SECONDS)
 
 
 def _engine(configuration: Configuration) -> Engine:

@@ -29,11 +29,13 @@ class Parcel:
     __slots__ = (
         "counters",
         "dead",
+        "failed",
         "in_flight",
         "outgoing",
         "passed",
         "pending",
         "sent",
+        "singly",
         "sources",
         "through",
         "tried",
@@ -45,6 +47,8 @@ class Parcel:
         self.sources: Sequence[tuple[int, Message]] = ()
         self.pending: list[int] = []
         self.sent: list[int] = []
+        self.failed: list[int] = []
+        self.singly = False
         self.in_flight = False
         self.tried = False
         self.counters = Counters()
@@ -83,6 +87,19 @@ class Window:
         return not self._parcels
 
     @property
+    def parcels(self) -> int:
+        """How many batches are kept."""
+        return len(self._parcels)
+
+    @property
+    def first_failed(self) -> int | None:
+        """The sequence of the first message that was sent and is still to be sent again."""
+        for parcel in self._parcels:
+            if parcel.failed and parcel.pending:
+                return parcel.sources[parcel.pending[0]][0]
+        return None
+
+    @property
     def in_flight(self) -> int:
         """Messages being sent now."""
         return sum(len(parcel.sent) for parcel in self._parcels if parcel.in_flight)
@@ -115,7 +132,14 @@ class Window:
         parcel.outgoing = outgoing
         parcel.sources = sources
         parcel.pending = list(range(len(outgoing)))
-        self._parcels.append(parcel)
+        before_it = self._parcels[-1] if self._parcels else None
+        if outgoing or before_it is None or before_it.pending or before_it.in_flight:
+            self._parcels.append(parcel)
+        else:  # nothing to send behind what is finished: not one parcel more to keep
+            before_it.through = parcel.through
+            before_it.counters.add(counters)
+            before_it.dead.extend(parcel.dead)
+            before_it.passed = (before_it.passed[0] + parcel.passed[0], before_it.passed[1] + parcel.passed[1])
         return parcel
 
     def pass_over(self, through: int, counters: Counters, passed: tuple[int, int]) -> None:
@@ -143,7 +167,7 @@ class Window:
     def start(self, parcel: Parcel) -> Sequence[Outgoing]:
         """Mark ``parcel`` as being sent and return what to send: a suspect of poison is sent alone."""
         parcel.in_flight = parcel.tried = True
-        parcel.sent = parcel.pending
+        parcel.sent = parcel.pending[:1] if parcel.singly else parcel.pending
         if self._suspect is not None:
             if parcel.sources[parcel.pending[0]][0] == self._suspect[0]:
                 parcel.sent = parcel.pending[:1]
@@ -155,8 +179,8 @@ class Window:
 
     @property
     def isolating(self) -> bool:
-        """Whether a suspect of poison is under way: nothing else may be sent beside it."""
-        return self._suspect is not None
+        """Whether messages are sent one by one, to find the one at fault: nothing else may be sent beside them."""
+        return self._suspect is not None or any(parcel.singly and parcel.pending for parcel in self._parcels)
 
     def acknowledged(self, parcel: Parcel) -> None:
         """All that was sent of ``parcel`` has been acknowledged."""
@@ -166,6 +190,19 @@ class Window:
         """Take in what failed, by index within what was sent; returns how many were acknowledged all the same."""
         by_index = {parcel.sent[place]: error for place, error in failures.items() if place < len(parcel.sent)}
         return self._finished(parcel, by_index)
+
+    def refused(self, parcel: Parcel, error: Rejected) -> bool:
+        """Take in that all that was sent was refused at once; returns whether that made a dead letter.
+
+        Of several messages it does not say which is at fault: they are sent again one by one.
+        """
+        if len(parcel.sent) > 1:
+            parcel.singly = True
+            parcel.failed, parcel.sent = parcel.sent, []
+            parcel.in_flight = False
+            return False
+        self._finished(parcel, dict.fromkeys(parcel.sent, error))
+        return True
 
     def _finished(self, parcel: Parcel, failures: Mapping[int, DeliveryError]) -> int:
         sent, parcel.sent = parcel.sent, []
@@ -181,6 +218,7 @@ class Window:
                 again.append(index)
         parcel.counters.acknowledged += acknowledged
         parcel.pending = again + rest
+        parcel.failed = again
         if (
             self._suspect is not None
             and sent
@@ -190,36 +228,39 @@ class Window:
             self._suspect = None
         return acknowledged
 
-    def hung_up(self, error: NotConnected, *, sent: bool) -> None:
-        """Take in that the connection was lost, and set poison aside; ``sent`` says whether anything was under way.
+    def hung_up(self, error: NotConnected, *, sent: bool) -> bool:
+        """Take in that the connection was lost; ``sent`` says whether anything was under way.
 
-        Call it when all that was under way has failed.
+        Returns whether that set a message aside as poison. Call it when all that was under way has failed.
         """
         if not sent:
-            return
+            return False
         first = next((parcel for parcel in self._parcels if parcel.pending and parcel.tried), None)
         if first is None:
             self._suspect = None
-            return
+            return False
         index = first.pending[0]
         sequence = first.sources[index][0]
         hangups = self._suspect[1] + 1 if self._suspect is not None and self._suspect[0] == sequence else 1
         if hangups < POISON_HANGUPS:
             self._suspect = (sequence, hangups)
-            return
+            return False
         self._suspect = None
         del first.pending[0]
+        first.failed = [other for other in first.failed if other != index]
         first.set_aside(index, f"stood first in line at {hangups} hang-ups in a row: {error}")
+        return True
 
     def give_up(self, reason: str) -> int:
-        """Make dead letters of what was tried and failed at the front; returns how many."""
+        """Make dead letters of what failed at the front when it was sent last; returns how many."""
         for parcel in self._parcels:
-            if parcel.pending and parcel.tried and not parcel.in_flight:
-                count = len(parcel.pending)
-                for index in parcel.pending:
+            if parcel.failed and parcel.pending and not parcel.in_flight:
+                failed = set(parcel.failed).intersection(parcel.pending)
+                for index in sorted(failed):
                     parcel.set_aside(index, reason)
-                parcel.pending = []
-                return count
+                parcel.pending = [index for index in parcel.pending if index not in failed]
+                parcel.failed = []
+                return len(failed)
         return 0
 
     def settle(self) -> Settlement | None:
