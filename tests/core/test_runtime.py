@@ -121,7 +121,7 @@ async def test_a_restart_goes_on_where_it_stood_and_never_reuses_a_sequence(tmp_
     for round_ in range(3):
         async with running(tmp_path, connector("out", out)) as service:
             await service.feed.numbers(10)
-            await until(lambda: len(out.acknowledged) == 10 * (round_ + 1))
+            await until(lambda so_far=10 * (round_ + 1): len(out.acknowledged) == so_far)
             await asyncio.sleep(0.02)
     assert out.sequences == list(range(1, 31))
     assert ledger(tmp_path).accounts["out"].counters["acknowledged"] == 30
