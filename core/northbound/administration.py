@@ -1,4 +1,4 @@
-"""The store's file from outside, beside the running service or without it: dead letters, and where connectors stand.
+"""The store's file from outside, beside the running service or without it: its dead letters.
 
 SQLite lets another process read while the service writes, and write in short transactions between the service's own.
 Nothing here makes a store, migrates one, or takes the lock that owning it means.
@@ -15,11 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
-import msgspec
-from msgspec import Struct
-
 from northbound.errors import StoreError
-from northbound.status import Counters
 from northbound.store import schema
 from northbound.store.records import DeadLetter
 from northbound.topics import TopicMatcher
@@ -42,28 +38,6 @@ def is_running(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-class Standing(Struct, frozen=True):
-    """Where the store stood: the newest sequence, and each connector's cursor and counters."""
-
-    sequence: int = 0
-    counters: dict[str, Counters] = {}
-
-
-def standing(path: Path) -> Standing:
-    """Return where the store at ``path`` stands; all zero where there is none yet."""
-    if not path.exists():
-        return Standing()
-    connection = schema.open_existing(path, read_only=True)
-    try:
-        rows = connection.execute("SELECT connector, counters FROM progress").fetchall()
-        newest = connection.execute("SELECT max(sequence) FROM log").fetchone()[0]
-    except sqlite3.Error as error:
-        raise schema.explain(path, error) from None
-    finally:
-        connection.close()
-    return Standing(newest or 0, {name: msgspec.json.decode(text, type=Counters) for name, text in rows})
 
 
 class DeadLetters:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from copy import copy
 from typing import Final
 
 from northbound import __version__
@@ -19,7 +20,7 @@ from northbound.engine import Engine
 from northbound.errors import ConfigurationError, NorthboundError, Problem
 from northbound.intake import SourceIntake, SourceRunner
 from northbound.loading import Configuration, ConnectorInstance, SourceInstance
-from northbound.status import Status
+from northbound.status import Counters, Status
 from northbound.store import SqliteStore
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Runtime:
         self._started = time.monotonic()
         self._tasks: asyncio.TaskGroup
         self.undelivered = 0
+        self.initial: dict[str, Counters] = {}
+        """Each connector's counters when it began here."""
         self.final: Status | None = None
         """Every number at the end of :meth:`run`, which closes what :meth:`status` reads; ``None`` until then."""
 
@@ -153,6 +156,7 @@ class Runtime:
         store = self._opened
         worker = Worker(instance, store, self._engine.scheme, self.configuration.store)
         await worker.prepare()
+        self.initial.setdefault(instance.name, copy(worker.status().counters))
         task = self._tasks.create_task(worker.run(), name=f"connector {instance.name}")
         self._workers[instance.name] = (worker, task)
 

@@ -10,7 +10,6 @@ import click
 import msgspec
 
 from northbound import __version__
-from northbound.administration import standing
 from northbound.cli import logs
 from northbound.cli.parameters import config_argument, json_option
 from northbound.cli.service import Service, run_loop
@@ -46,7 +45,6 @@ def run(config: str, *, once: bool, as_json: bool) -> int:
     path = Path(config)
     configuration = load_file(path, registry)
     logs.configure(configuration.service)
-    before = standing(configuration.store.path).counters
     runtime = Runtime(configuration)
 
     def load() -> Configuration:
@@ -63,7 +61,7 @@ def run(config: str, *, once: bool, as_json: bool) -> int:
 
     run_loop(main)
     if runtime.final is not None:
-        told = summary(runtime.final, before)
+        told = summary(runtime.final, runtime.initial)
         for line in [msgspec.json.encode(told).decode()] if as_json else map(clean, sentences(told)):
             click.echo(line)
     return _status(service, runtime, once=once)
