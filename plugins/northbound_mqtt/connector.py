@@ -25,7 +25,7 @@ class MqttConnector(northbound.Connector):
 
     Config: ClassVar[type[pydantic.BaseModel]] = ConnectorOptions
     config: ConnectorOptions
-    limits = northbound.Limits(max_qos=2, batches_in_flight=4)
+    limits = northbound.Limits(max_qos=2, batch_messages=200, batches_in_flight=4)
 
     def __init__(self, config: ConnectorOptions, *, name: str) -> None:
         super().__init__(config, name=name)
@@ -53,12 +53,15 @@ class MqttConnector(northbound.Connector):
         self._version = limits.version
         self._qos = min(config.qos, limits.maximum_qos)
         largest = limits.maximum_packet_size
+        window = min(config.max_inflight, limits.receive_maximum)
         self.limits = type(self).limits.narrowed(
             max_payload_bytes=None if largest is None else max(1, largest - _OVERHEAD),
             payload_counts="payload" if largest is None else "payload+topic",
             max_qos=self._qos,
             retain="native" if limits.retain_available else "none",
-            max_in_flight=min(config.max_inflight, limits.receive_maximum),
+            max_in_flight=window,
+            # What is under way when the process dies is sent again: no more than keeps the broker's window filled.
+            batch_messages=max(16, window),
         )
         await self._announce(client, b"online")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import NamedTuple, Self
 
 import paho.mqtt.client as mqtt
@@ -16,16 +17,29 @@ class Arrived(NamedTuple):
 
 
 class Subscriber:
-    def __init__(self, port: int, topic_filter: str = "#", *, client_id: str = "recorder", qos: int = 1) -> None:
+    def __init__(
+        self,
+        port: int,
+        topic_filter: str = "#",
+        *,
+        client_id: str = "recorder",
+        qos: int = 1,
+        username: str | None = None,
+        password: str | None = None,
+    ) -> None:
         self.arrived: list[Arrived] = []
         self._subscribed = threading.Event()
         self._filter = (topic_filter, qos)
         self._port = port
         self._client = mqtt.Client(client_id, clean_session=False, protocol=mqtt.MQTTv311)
+        if username is not None:
+            self._client.username_pw_set(username, password)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(*self._filter)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = lambda _c, _u, m: self.arrived.append(Arrived(m.topic, m.payload, bool(m.retain), m.qos))
+        self._client.on_message = lambda _c, _u, m: self.arrived.append(
+            Arrived(m.topic, m.payload, bool(m.retain), m.qos)
+        )
 
     def __enter__(self) -> Self:
         self._client.connect("127.0.0.1", self._port, keepalive=10)
@@ -38,11 +52,9 @@ class Subscriber:
         self._client.loop_stop()
 
 
-def retained(port: int, topic_filter: str = "#", *, quiet: float = 0.5) -> dict[str, bytes]:
+def retained(port: int, topic_filter: str = "#", *, quiet: float = 0.5, **login: str) -> dict[str, bytes]:
     """Return what the broker keeps under ``topic_filter`` once nothing more comes for ``quiet`` seconds."""
-    import time
-
-    with Subscriber(port, topic_filter, client_id=f"late-{time.monotonic_ns()}") as late:
+    with Subscriber(port, topic_filter, client_id=f"late-{time.monotonic_ns()}", **login) as late:
         count = -1
         while count != len(late.arrived):
             count = len(late.arrived)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -20,6 +21,7 @@ from northbound.errors import StoreError
 from northbound.message import Message
 from northbound.status import StoreStatus
 from northbound.store import schema
+from northbound.store.bookmarks import Bookmarks
 from northbound.store.records import (
     KINDS,
     ROW_OVERHEAD,
@@ -90,7 +92,9 @@ class SqliteStore:
         self._has_room.set()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
-        self._writer.start(self._loop, self._on_committed, self._on_broken)
+        self._bookmarks = Bookmarks(self.path.with_name(self.path.name + ".bookmarks"), self.id)
+        self._aside: Counter[str] = Counter()  # dead letters on their way to the disk, by connector
+        self._writer.start(self._loop, self._on_committed, self._on_broken, self._aside.subtract)
 
     def _make_folder(self) -> None:
         try:
@@ -162,7 +166,8 @@ class SqliteStore:
 
     async def register(self, connector: str, start: Start) -> Progress:
         """Return where ``connector`` stands; a new one begins as ``start`` says."""
-        progress = await self._ask(lambda: self._writer.register(connector, start))
+        bookmark = self._bookmarks.take(connector)
+        progress = await self._ask(lambda: self._writer.register(connector, start, bookmark))
         # Counted here, on the loop, so that no commit falls between counting and being counted on.
         progress.backlog, progress.backlog_bytes = self._waiting(progress.cursor, self.head, progress.latest_through)
         self._progress[connector] = progress
@@ -174,6 +179,7 @@ class SqliteStore:
 
     async def retire(self, keep: Sequence[str]) -> dict[str, int]:
         """Forget every connector not in ``keep``; returns what each had not yet delivered."""
+        self._bookmarks.keep(keep)  # first: a bookmark must never outlive its connector's place
         return await self._ask(lambda: self._writer.retire(frozenset(keep)))
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
@@ -187,11 +193,14 @@ class SqliteStore:
         if progress is None:  # no longer configured
             return
         progress.counters.add(settlement.counters)
+        self._aside[settlement.connector] += len(settlement.dead)
         if isinstance(settlement.position, str):
             progress.snapshot = settlement.position
         elif settlement.position is not None:
             progress.snapshot = None
             progress.cursor = settlement.position
+            if not self._aside[settlement.connector]:
+                self._bookmarks.write(settlement.connector, settlement.position, progress.counters)
         self._passed(settlement.connector, settlement.passed, settlement.passed_bytes)
         self._writer.settle(settlement)
 
@@ -358,6 +367,7 @@ class SqliteStore:
         await asyncio.to_thread(self._writer.close)
         self._on_broken(StoreError("the store is closed"))
         self._reader.close()
+        self._bookmarks.close()
         self._lock.release()
 
     async def _ask(self, work: Callable[[], T], *, patient: bool = False) -> T:

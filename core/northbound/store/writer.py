@@ -26,6 +26,7 @@ from northbound.config import Start
 from northbound.errors import StoreError, StoreFull, StoreLocked
 from northbound.status import Counters
 from northbound.store import schema
+from northbound.store.bookmarks import Bookmark
 from northbound.store.records import KIND_CODES, Append, Progress, Settlement
 
 T = TypeVar("T")
@@ -126,9 +127,14 @@ class Writer:
         loop: asyncio.AbstractEventLoop,
         on_committed: Callable[[Sequence[Append]], None],
         on_broken: Callable[[StoreError], None],
+        on_set_aside: Callable[[Sequence[str]], None],
     ) -> None:
-        """Begin; the callbacks are called on ``loop``."""
+        """Begin; the callbacks are called on ``loop``.
+
+        ``on_set_aside`` gets the connectors of the dead letters that are now on disk, each once a letter.
+        """
         self._loop = loop
+        self._on_set_aside = on_set_aside
         self._on_committed = on_committed
         self._on_broken = on_broken
         self._ballast.load()
@@ -171,8 +177,8 @@ class Writer:
 
     # work given to ask()
 
-    def register(self, connector: str, start: Start) -> Progress:
-        """Return where ``connector`` stands; a new one begins as ``start`` says."""
+    def register(self, connector: str, start: Start, bookmark: Bookmark | None = None) -> Progress:
+        """Return where ``connector`` stands; a new one begins as ``start`` says, a known one at its newer bookmark."""
         row = self._db.execute(
             "SELECT start, cursor, snapshot, snapshot_through, latest_through, counters FROM progress"
             " WHERE connector = ?",
@@ -185,6 +191,14 @@ class Writer:
             row = (cursor, cursor, snapshot, cursor, 0, "{}")
             self._db.execute("INSERT INTO progress VALUES (?,?,?,?,?,?,?)", (connector, *row))
             self._cursors[connector] = (cursor, 0)
+        elif bookmark is not None and row[1] < bookmark.cursor <= self.head:
+            counters = msgspec.json.encode(bookmark.counters).decode()
+            row = (row[0], bookmark.cursor, None, row[3], row[4], counters)
+            self._db.execute(
+                "UPDATE progress SET cursor = ?, snapshot = NULL, counters = ? WHERE connector = ?",
+                (bookmark.cursor, counters, connector),
+            )
+            self._cursors[connector] = (bookmark.cursor, row[4])
         begun, cursor, snapshot, snapshot_through, latest, counters = row
         return Progress(
             connector,
@@ -261,9 +275,13 @@ class Writer:
             settlements, self._settlements = self._settlements, {}
             closing = self._closing
         try:
-            if appends or settlements:
-                self._write(appends, settlements)
+            # Apart and first, without waiting for the disk: what is acknowledged and not yet settled when the
+            # process dies is sent again.
+            if settlements:
+                self._write([], settlements)
                 settlements = {}
+            if appends:
+                self._write(appends, {})
             self._answer()
             self._maintain()
             if full:
@@ -317,6 +335,9 @@ class Writer:
                 self._cursors[connector] = (settlement.position, self._cursors[connector][1])
         if appends:
             self._call(self._on_committed, appends)
+        aside = [connector for connector, settlement in settlements.items() for _ in settlement.dead]
+        if aside:
+            self._call(self._on_set_aside, aside)
 
     def _statements(self, appends: list[Append], settlements: dict[str, Settlement]) -> None:
         accepted = time.time_ns() // 1_000_000
