@@ -258,6 +258,7 @@ class Window:
                 failed = set(parcel.failed).intersection(parcel.pending)
                 for index in sorted(failed):
                     parcel.set_aside(index, reason)
+                    self._acquit(parcel.sources[index][0])
                 parcel.pending = [index for index in parcel.pending if index not in failed]
                 parcel.failed = []
                 return len(failed)
@@ -283,9 +284,14 @@ class Window:
             sequence, message = parcel.sources[index]
             if newest.get(message.topic, 0) > sequence:
                 parcel.counters.overtaken += 1
+                self._acquit(sequence)
             else:
                 kept.append(index)
         parcel.pending = kept
+
+    def _acquit(self, sequence: int) -> None:
+        if self._suspect is not None and self._suspect[0] == sequence:
+            self._suspect = None
 
     def _newest_acknowledged(self, first: Parcel) -> dict[str, int]:
         newest: dict[str, int] = {}

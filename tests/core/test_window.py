@@ -11,7 +11,7 @@ from northbound.status import Counters
 from northbound.store.records import Entries, stored_size
 from northbound.window import POISON_HANGUPS, Window
 
-TOPICS = "abcd"
+TOPICS = "abc"
 
 
 def message(topic, sequence):
@@ -37,13 +37,13 @@ class WindowMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.topics: list[str] = []  # of the messages in the log, sequence 1 first
+        self.topics = [TOPICS[n * n % 3] for n in range(40)]  # of the messages in the log, sequence 1 first
         self.window = Window("c", 0)
-        self.flying: list = []  # (parcel, batch)
+        self.flying: list = []  # (parcel, batch, call)
         self.failing = self.broken = self.anything_failed = False
-        self.applied: list[int] = []  # at the destination, repeats included
+        self.calls = 0
+        self.applied: list[tuple[int, int]] = []  # (call, sequence) of what was acknowledged
         self.acknowledged: dict[str, int] = {}
-        self.fate: dict[int, str] = {}
         self.settled = 0
         self.counters = Counters()
         self.dead: list[int] = []
@@ -56,6 +56,7 @@ class WindowMachine(RuleBasedStateMachine):
             raise Rejected("does not fit")
         return outgoing(item, sequence)
 
+    @precondition(lambda self: self.window.position == len(self.topics))
     @rule(topics=st.lists(st.sampled_from(TOPICS), min_size=1, max_size=6))
     def grow(self, topics):
         self.topics += topics
@@ -86,12 +87,11 @@ class WindowMachine(RuleBasedStateMachine):
         for sequence in sequences(batch):
             topic = self.topics[sequence - 1]
             assert sequence > self.acknowledged.get(topic, 0), "sent behind a newer value that was acknowledged"
-        self.flying.append((parcel, batch))
+        self.calls += 1
+        self.flying.append((parcel, batch, self.calls))
 
-    def _apply(self, numbers):
-        self.applied += numbers
-
-    def _acknowledge(self, numbers):
+    def _acknowledge(self, numbers, call):
+        self.applied += [(call, sequence) for sequence in numbers]
         for sequence in numbers:
             topic = self.topics[sequence - 1]
             self.acknowledged[topic] = max(sequence, self.acknowledged.get(topic, 0))
@@ -99,38 +99,37 @@ class WindowMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
     def acknowledge(self, data):
-        parcel, batch = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        parcel, batch, call = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
         if self.broken:
-            self._fail(parcel, batch, {i: NotConnected() for i in range(len(batch))})
+            self._fail(parcel, batch, call, {i: NotConnected() for i in range(len(batch))})
             return
-        self._apply(sequences(batch))
-        self._acknowledge(sequences(batch))
+        self._acknowledge(sequences(batch), call)
         self.window.acknowledged(parcel)
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
     def fail_some(self, data):
-        parcel, batch = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        parcel, batch, call = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
         kinds = st.sampled_from([None, None, Unavailable("busy"), Rejected("no"), NotConnected("gone")])
         failures = {i: e for i in range(len(batch)) if (e := data.draw(kinds)) is not None}
-        self._fail(parcel, batch, failures)
+        self._fail(parcel, batch, call, failures)
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data())
     def refuse_whole(self, data):
-        parcel, batch = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        parcel, batch, _ = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
         assert self.window.refused(parcel, Rejected("one of them")) == (len(batch) == 1)
 
-    def _fail(self, parcel, batch, failures):
+    def _fail(self, parcel, batch, call, failures):
         taken = [s for i, s in enumerate(sequences(batch)) if i not in failures]
-        self._apply(taken)
-        self._acknowledge(taken)
+        self._acknowledge(taken, call)
         assert self.window.failed(parcel, failures) == len(taken)
         kinds = [e for e in failures.values() if not isinstance(e, Rejected)]
         if kinds:
             self.failing = self.anything_failed = True
         self.broken = self.broken or any(isinstance(e, NotConnected) for e in kinds)
 
+    @precondition(lambda self: len(self.flying) > 2)
     @rule()
     def cut(self):
         self.failing = self.broken = True
@@ -150,13 +149,14 @@ class WindowMachine(RuleBasedStateMachine):
             assert self.window.give_up("too long") > 0
         self.failing = self.broken = self.anything_failed = False
 
+    @precondition(lambda self: self.calls % 5 == 4)
     @rule()
     def forget(self):
         before = self.window.settled
         self.window.forget_unsent()
         assert self.window.position >= before
 
-    @precondition(lambda self: self.window.position < len(self.topics))
+    @precondition(lambda self: self.window.position < len(self.topics) and self.calls % 7 == 6)
     @rule()
     def drop_oldest(self):
         self.window.forget_unsent()
@@ -182,14 +182,14 @@ class WindowMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_under_way_is_passed(self):
-        for _, batch in self.flying:
+        for _, batch, _ in self.flying:
             assert min(sequences(batch)) > self.settled
-        assert self.window.in_flight == sum(len(batch) for _, batch in self.flying)
+        assert self.window.in_flight == sum(len(batch) for _, batch, _ in self.flying)
 
     def teardown(self):
         """Everything goes well from now on: it ends, isolating ends, and all is accounted for."""
-        for parcel, batch in self.flying:
-            self._fail(parcel, batch, {i: NotConnected() for i in range(len(batch))})
+        for parcel, batch, call in self.flying:
+            self._fail(parcel, batch, call, {i: NotConnected() for i in range(len(batch))})
         self.flying = []
         for _ in range(1000):
             if self.window.position < len(self.topics) and not self.window.isolating:
@@ -199,17 +199,23 @@ class WindowMachine(RuleBasedStateMachine):
             parcel = self.window.next_unsent()
             if parcel is not None:
                 batch = self.window.start(parcel)
-                self._acknowledge(sequences(batch))
+                self.calls += 1
+                self._acknowledge(sequences(batch), self.calls)
                 self.window.acknowledged(parcel)
             self.settle()
             if self.settled == len(self.topics) and self.window.empty:
                 break
         assert self.settled == len(self.topics), "it does not end"
         self.every_message_ends_in_exactly_one_counter()
+        highest: dict[str, int] = {}
+        for _, sequence in sorted(self.applied):
+            topic = self.topics[sequence - 1]
+            assert sequence > highest.get(topic, 0), f"{topic} went back from {highest[topic]} to {sequence}"
+            highest[topic] = sequence
 
 
 TestWindowMachine = WindowMachine.TestCase
-TestWindowMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestWindowMachine.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 
 
 def window_of(*batches):
