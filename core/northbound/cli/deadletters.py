@@ -118,6 +118,7 @@ def list_(
             for r in found
         ],
         right=("id", "size"),
+        wrap=("topic", "reason"),
     )
     if more:
         of = f" of {total:,}" if not topics else ""

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -60,6 +60,7 @@ def listing(
     rows: Iterable[Sequence[str]],
     *,
     right: Sequence[str] = (),
+    wrap: Sequence[str] = (),
     styles: dict[str, str] | None = None,
 ) -> None:
     """Write a table: drawn on a terminal, tab-separated without its headers elsewhere, as ``cut`` wants it."""
@@ -67,7 +68,7 @@ def listing(
         for row in rows:
             click.echo("\t".join(clean(cell) for cell in row))
         return
-    console().print(drawn(headers, rows, right=right, styles=styles))
+    console().print(drawn(headers, rows, right=right, wrap=wrap, styles=styles))
 
 
 def drawn(
@@ -75,12 +76,14 @@ def drawn(
     rows: Iterable[Sequence[str]],
     *,
     right: Sequence[str] = (),
+    wrap: Sequence[str] = (),
     styles: dict[str, str] | None = None,
 ) -> Table:
-    """Return a table for a terminal. ``styles`` gives the style of cells by their text."""
+    """Return a table for a terminal. ``wrap`` names the columns that give way; ``styles`` goes by a cell's text."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for header in headers:
-        table.add_column(header, justify="right" if header in right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if header in right else "left"
+        table.add_column(header, justify=justify, overflow="fold", no_wrap=header not in wrap)
     for row in rows:
         table.add_row(*[Text(clean(cell), style=(styles or {}).get(cell, "")) for cell in row])
     return table

@@ -112,6 +112,7 @@ def _list(rows: Sequence[Plugin], *, as_json: bool) -> None:
             )
             for s in summaries
         ],
+        wrap=("about",),
         styles=_STYLES,
     )
 
@@ -142,7 +143,7 @@ def _describe(row: Plugin, *, as_json: bool) -> None:
     if limits:
         say()
         say("Limits", style="bold")
-        listing(("limit", "value"), limits.items())
+        listing(("limit", "value"), limits.items(), wrap=("value",))
     say()
     say("Sample", style="bold")
     for line in sample.rstrip().splitlines():
@@ -161,6 +162,7 @@ def _section(title: str, options: Sequence[Option], none: str = "") -> None:
     listing(
         ("option", "type", "default", "meaning"),
         [(o.key, o.type, "required" if o.required else o.default, o.description) for o in options],
+        wrap=("type", "meaning"),
         styles={"required": "yellow"},
     )
 
