@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench slow services constraints clean
+.PHONY: help demo test lint format docs bench slow services constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ lint: $(VENV)/.ready  ## style, types, import contracts
 format: $(VENV)/.ready  ## put the sources in form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(VENV)/.ready  ## write the generated reference anew
+	$(BIN)/python scripts/reference.py
 
 slow: $(VENV)/.ready $(PEERS)/.ready services  ## the long fault and soak runs
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)

@@ -6,9 +6,10 @@ import asyncio
 import time
 from pathlib import Path
 
+from tests.support.mosquitto import Mosquitto
+
 from northbound.message import Message
 from northbound.mqtt import Client, ClientOptions, Publish, Received
-from tests.support.mosquitto import Mosquitto
 
 SENTINEL = "bench/sentinel"
 

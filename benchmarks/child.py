@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.workload import event
-from northbound import Connector, EventDecoder, Intake, Outgoing, Source
+from northbound import EventDecoder, Intake, Outgoing, Source
 from northbound.loading import load_text
 from northbound.registry import Plugin, Registry
 from northbound.runtime import Runtime
@@ -87,13 +87,6 @@ class Ticker(Source):
         await ticket.committed()
 
 
-class Bench:
-    def __init__(self, source: Source | None) -> None:
-        self.sent: dict[str, float] = {}
-        self.latencies: list[float] = []
-        self.source = source
-
-
 async def pipeline(directory: Path, port: int, events: Path) -> dict[str, object]:
     text = configuration(directory, port, f'type = "jsonl"\npath = "{events}"')
     runtime = Runtime(load_text(text, Registry()))
@@ -106,19 +99,14 @@ async def pipeline(directory: Path, port: int, events: Path) -> dict[str, object
 def _with_ticker(directory: Path, port: int, ticker: Ticker, latencies: list[float]) -> Runtime:
     registry = Registry()
 
-    class Row(Plugin):
-        pass
-
-    def create(_config: object, *, name: str) -> Source:
-        return ticker
-
     class Factory(Source):
         def __new__(cls, *_args: object, **_kwargs: object) -> Source:  # type: ignore[misc]
             return ticker
 
     registry.rows.append(Plugin("source", "ticker", package="bench", version="0", implementation=Factory))
     found = registry.connector("mqtt")
-    assert found is not None and found.implementation is not None
+    assert found is not None
+    assert found.implementation is not None
     real = found.implementation
 
     class Timed(real):  # type: ignore[misc, valid-type]
@@ -142,7 +130,8 @@ async def latency(directory: Path, port: int, seconds: float) -> dict[str, objec
     await runtime.run(once=True)
     cpu = time.process_time() - cpu
     cuts = statistics.quantiles(latencies, n=1000)
-    return {"count": len(latencies), "p50": cuts[499], "p99": cuts[989], "max": max(latencies), "cpu_share": cpu / seconds}
+    share = cpu / seconds
+    return {"count": len(latencies), "p50": cuts[499], "p99": cuts[989], "max": max(latencies), "cpu_share": share}
 
 
 async def backlog(directory: Path, port: int, count: int, seconds: float) -> dict[str, object]:

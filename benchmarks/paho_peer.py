@@ -1,4 +1,4 @@
-"""paho 2 publishing the same messages, QoS 1 and retained, waiting for every acknowledgement. Runs in the peers' environment."""
+"""paho 2 publishing the same messages and waiting for every acknowledgement; runs in the peers' environment."""
 
 from __future__ import annotations
 

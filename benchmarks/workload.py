@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from northbound.events import EventDecoder
 from northbound.engine import Engine
+from northbound.events import EventDecoder
 from northbound.message import Message
 from northbound.topics import TopicScheme
 

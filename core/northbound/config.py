@@ -137,12 +137,14 @@ class LimitsOptions(pydantic.BaseModel):
 
     model_config = _STRICT
 
-    max_topic_levels: int | None = Field(None, ge=1)
-    max_topic_bytes: int | None = Field(None, ge=1, le=65_535)
-    max_payload_bytes: Size | None = Field(None, ge=1)
+    max_topic_levels: int | None = Field(None, ge=1, description="Levels a topic may have.")
+    max_topic_bytes: int | None = Field(None, ge=1, le=65_535, description="Bytes a topic may have.")
+    max_payload_bytes: Size | None = Field(None, ge=1, description="What a message may weigh; more is a dead letter.")
     retain: Literal["none"] | None = Field(None, description="'none': the destination keeps no last value.")
-    batch_messages: int | None = Field(None, ge=1, le=100_000)
-    batches_in_flight: int | None = Field(None, ge=1, le=10_000)
+    batch_messages: int | None = Field(None, ge=1, le=100_000, description="Messages handed over at once.")
+    batches_in_flight: int | None = Field(
+        None, ge=1, le=10_000, description="Batches under way at once; what is under way is repeated after a kill."
+    )
 
     def narrow(self, limits: Limits) -> Limits:
         """Return ``limits`` narrowed by what is set here."""
