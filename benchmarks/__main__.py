@@ -165,7 +165,7 @@ def outage(report: Report, directory: Path, count: int, seconds: float, steady: 
     report.row("drain after the outage beside 1,000/s live, msg/s", f"{drain:,.0f}", words, met=drain >= steady)
     report.row("  CPU per message while draining", f"{held['drain_cpu_us']:.1f} µs")
     worst = held["worst_commit_ms"]
-    report.row("  longest wait of live values to be taken in", f"{worst:.0f} ms", "not starved", met=worst < 1000)
+    report.row("  longest wait of a live value to be accepted", f"{worst:.0f} ms", "not starved", met=worst < 1000)
 
 
 def starting(report: Report, directory: Path, events: Path) -> None:

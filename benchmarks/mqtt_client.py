@@ -1,6 +1,6 @@
 """Messages a second and CPU of the client beside a Mosquitto of its own.
 
-    python tests/core/mqtt/bench_mqtt_client.py [uvloop] [count]
+    python -m benchmarks.mqtt_client [uvloop] [count]
 
 Four calls of ``publish`` under way, 500 messages each, 64-byte payloads, 94-byte topics. CPU is this process's alone.
 """
@@ -11,9 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-
-from mosquitto import Mosquitto
+from tests.support.mosquitto import Mosquitto
 
 from northbound import mqtt as m
 

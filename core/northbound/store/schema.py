@@ -24,6 +24,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 APPLICATION_ID: Final = 0x6E627464  # "nbtd"
+#: At so many pages of 4 KiB the WAL is written into the file.
+_WAL_PAGES: Final = 4096
 _MAGIC: Final = b"SQLite format 3\0"
 #: A file up to this size is checked page by page at every start; a larger one where it is read.
 _CHECKED_BYTES: Final = 64 * 1024**2
@@ -116,7 +118,7 @@ def open_checked(path: Path) -> sqlite3.Connection:
         connection.execute("BEGIN IMMEDIATE")  # SQLite opens a file it may not write all the same
         connection.execute("ROLLBACK")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 8192")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         connection.execute("PRAGMA secure_delete = OFF")
         _migrate(connection)
     except sqlite3.Error as error:
@@ -160,7 +162,7 @@ def _check(path: Path) -> None:
         if path.stat().st_size <= _CHECKED_BYTES:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise _corrupt(path, found)
+                raise _corrupt(path, " ".join(found.replace("*", "").split()))
     except sqlite3.Error as error:
         raise explain(path, error) from None
     finally:
@@ -234,6 +236,7 @@ def _create(path: Path) -> None:
         os.close(descriptor)
         connection = sqlite3.connect(new, isolation_level=None)
         try:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # so that a full disk can have its room back
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             _migrate(connection)
             connection.executemany(
@@ -270,9 +273,12 @@ def _sync(path: Path, flags: int) -> None:
 
 
 class Ballast:
-    """A few MiB kept on the disk so that, when it is full, there is room to deliver and delete."""
+    """Room kept on the disk so that, when it is full, what has been delivered can be noted and deleted.
 
-    SIZE: Final = 8 * 1024**2
+    It holds what the WAL may hold, or the WAL could not be written into the file, and some more.
+    """
+
+    SIZE: Final = _WAL_PAGES * 4096 + 8 * 1024**2
 
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(path.name + ".reserve")

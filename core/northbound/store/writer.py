@@ -40,6 +40,9 @@ _INSERTS: Final = {
     for size in _CHUNKS
 }
 _GROUP_MESSAGES: Final = 20_000
+_GROUP_BYTES: Final = 4 * 1024**2
+#: Free pages given back to a full disk at a time.
+_VACUUM_PAGES: Final = 1000
 #: The log is folded at so many new messages, or after so long where there are fewer.
 _FOLD_MESSAGES: Final = 30_000
 _FOLD_SECONDS: Final = 1.0
@@ -309,10 +312,11 @@ class Writer:
 
     def _next_group(self, largest: int) -> list[Append]:
         group: list[Append] = []
-        count = 0
+        count = size = 0
         for append in self._appends:
             count += len(append.messages)
-            if group and count > largest:
+            size += append.size
+            if group and (count > largest or size > _GROUP_BYTES):
                 break
             group.append(append)
         return group
@@ -470,8 +474,10 @@ class Writer:
 
     def _try_again(self) -> None:
         """See whether there is room: with as little as there is, and apart from settlements, which must not suffer."""
-        if isinstance(self.full, StoreFull) and not self._ballast.load():
-            return
+        if isinstance(self.full, StoreFull):
+            self._give_back()
+            if not self._ballast.load():
+                return
         with self._wake:
             appends = self._next_group(0)
         if appends:
@@ -479,15 +485,20 @@ class Writer:
         log.warning("%s: messages are accepted again", self._path)
         self.full = None
 
+    def _give_back(self) -> None:
+        """Give the disk what has been deleted, and what is in the WAL, through which settlements must go."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def _put_off(self, error: StoreFull | StoreLocked, settlements: dict[str, Settlement]) -> None:
         if self.full is None:
             log.error("%s; nothing more is accepted until then", error)
         self.full = error
         if isinstance(error, StoreFull):
             self._ballast.drop()
-            # Settlements and deletions go through the WAL: without room in it they would stop at the next one.
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._give_back()
         self._load_state()
         with self._wake:
             later, self._settlements = self._settlements, settlements
