@@ -24,7 +24,7 @@ TOPICS = [
 async def measure(port, version, qos, count, properties):
     client = m.Client(m.ClientOptions(host="127.0.0.1", port=port, version=version, client_id="bench"))
     await client.connect()
-    window = client._session.outbound.window
+    window = client.limits.receive_maximum if version == 5 else 1000
 
     def message(index):
         beside = {"properties": m.Properties(user=(("id", f"0f9c-{index}"),))} if properties else {}
