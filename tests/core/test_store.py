@@ -237,7 +237,8 @@ class StoreMachine(RuleBasedStateMachine):
                 assert progress.backlog_bytes == sum(len(t) + len(p) + 64 for t, p in expected)
 
     def check_at_rest(self):
-        ledger = check_file(self.path, letters_kept=False, compacted=self.model.compacted)  # a retired one's dead letters stay
+        # A retired connector's dead letters stay.
+        ledger = check_file(self.path, letters_kept=False, compacted=self.model.compacted)
         model = self.model
         assert ledger.head == len(model.log)
         for topic, (sequence, payload) in ledger.current.items():
