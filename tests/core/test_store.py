@@ -520,6 +520,14 @@ async def test_many_small_appends_share_their_commits(tmp_path, monkeypatch):
     await store.close()
 
 
+async def test_after_the_end_the_one_file_is_all_of_it(tmp_path):
+    store = store_at(tmp_path / "s.db")
+    await store.append([message()] * 5, None, None).committed
+    await store.close()
+    shutil.copy(tmp_path / "s.db", tmp_path / "copy.db")
+    assert check_file(tmp_path / "copy.db").head == 5
+
+
 async def test_a_wait_that_is_cancelled_harms_nothing(tmp_path):
     store = store_at(tmp_path / "s.db")
     await store.register("c", "now")

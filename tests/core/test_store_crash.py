@@ -224,3 +224,26 @@ def test_a_new_store_is_whole_or_not_there(tmp_path, monkeypatch, when):
     assert (tmp_path / "s.db").exists() == (when == "after")
     asyncio.run(opening())
     check_file(tmp_path / "s.db")
+
+
+async def test_a_bookmark_that_was_ahead_of_the_log_is_not_believed_when_the_log_has_grown(tmp_path):
+    """The file comes from a backup, its bookmarks do not: what is accepted from then on are other messages."""
+
+    async def service(messages, deliver):
+        store = SqliteStore(StoreOptions(path=tmp_path / "s.db"))
+        await store.register("c", "beginning")
+        for n in range(messages):
+            await store.append([Message(f"t/{n}", b"", "state", 1, True)], None, None).committed
+        if deliver:
+            store.settle(Settlement("c", store.head, Counters(acknowledged=store.head)))
+        await store.close()
+
+    await service(0, deliver=False)
+    shutil.copy(tmp_path / "s.db", tmp_path / "backup")
+    await service(50, deliver=True)
+    shutil.copy(tmp_path / "backup", tmp_path / "s.db")
+    await service(80, deliver=False)
+    await service(0, deliver=False)
+    account = check_file(tmp_path / "s.db").accounts["c"]
+    assert account.cursor == 0
+    assert len(account.waiting) == 80

@@ -81,6 +81,12 @@ class Bookmarks:
         if slot is not None and self._map is not None:
             self._put(slot, self._encode(Bookmark(self._store, connector, cursor, counters)))
 
+    def erase(self, connector: str) -> None:
+        """Forget what was noted of ``connector``, which keeps its slot."""
+        slot = self._slots.get(connector)
+        if slot is not None and self._map is not None:
+            self._map[slot * 2 * _HALF : (slot + 1) * 2 * _HALF] = bytes(2 * _HALF)
+
     def keep(self, connectors: Collection[str]) -> None:
         """Forget every connector that is not among ``connectors``."""
         if self._map is None:

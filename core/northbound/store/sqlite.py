@@ -168,6 +168,9 @@ class SqliteStore:
         """Return where ``connector`` stands; a new one begins as ``start`` says."""
         bookmark = self._bookmarks.take(connector)
         progress = await self._ask(lambda: self._writer.register(connector, start, bookmark))
+        # One that was ahead of the log (a power cut, a file from a backup) must not wait there until the log has
+        # grown past it: by then the sequences are other messages.
+        self._bookmarks.erase(connector)
         # Counted here, on the loop, so that no commit falls between counting and being counted on.
         progress.backlog, progress.backlog_bytes = self._waiting(progress.cursor, self.head, progress.latest_through)
         self._progress[connector] = progress

@@ -255,6 +255,9 @@ class Writer:
         try:
             while self._step():
                 pass
+            # So that the one file is all of it, for whoever copies it while the service is stopped.
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except Exception as error:
             if isinstance(error, sqlite3.Error):
                 error = schema.explain(self._path, error)
