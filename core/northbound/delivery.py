@@ -380,7 +380,7 @@ class Worker:
             self._dead += self._window.give_up(f"given up after {self._sends.failures} tries: {error}")
             self._settle()
             self._sends.succeeded()
-        log.info("%s: %s; next try in %.1f s", self.name, error, delay)
+        log.info("%s: %s (%s); next try in %.1f s", self.name, self._state, error, delay)
         until = time.monotonic() + delay
         while (left := until - time.monotonic()) > 0 and not self._drained():
             if isinstance(self._failure, NotConnected | Unauthorised) and self._failure is not error:
@@ -469,7 +469,8 @@ class Worker:
         if error is not None or state == "stopped":
             self._error = error
         if state != self._state:
-            log.info("%s: %s%s", self.name, state, f" ({error})" if error else "")
+            if state not in ("retrying", "unauthorised"):  # said with the wait that follows
+                log.info("%s: %s%s", self.name, state, f" ({error})" if error else "")
             self._state = state
             self._since = time.time()
 

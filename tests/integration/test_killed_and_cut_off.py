@@ -71,6 +71,8 @@ class Producer(threading.Thread):
                 time.sleep(0.05)
             else:
                 raise AssertionError(f"{response.status}: {answer!r}")
+        if connection is not None:
+            connection.close()
 
 
 def _answers(port: int) -> bool:

@@ -112,7 +112,7 @@ def test_a_full_disk_accepts_nothing_and_loses_nothing(tmp_path):
     if (
         os.geteuid() != 0
         or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(mount)], capture_output=True, check=False
+            ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(mount)], capture_output=True, check=False
         ).returncode
     ):
         pytest.skip("mounting a tmpfs needs root and a kernel that lets us; the store's own tests fill one otherwise")
@@ -124,7 +124,7 @@ def test_a_full_disk_accepts_nothing_and_loses_nothing(tmp_path):
 
 def _fill_up(tmp_path, mount) -> None:
     filler = mount / "filler"
-    filler.write_bytes(b"\0" * 9 * 1024**2)
+    filler.write_bytes(b"\0" * 34 * 1024**2)
     events = tmp_path / "events.jsonl"
     count = 20_000
     with events.open("wb") as file:
