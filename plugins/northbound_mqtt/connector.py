@@ -61,7 +61,7 @@ class MqttConnector(northbound.Connector):
             retain="native" if limits.retain_available else "none",
             max_in_flight=window,
             # What is under way when the process dies is sent again: no more than keeps the broker's window filled.
-            batch_messages=max(16, window),
+            batch_messages=max(20, 2 * window),
         )
         await self._announce(client, b"online")
 

@@ -46,6 +46,8 @@ _VACUUM_PAGES: Final = 1000
 #: The log is folded at so many new messages, or after so long where there are fewer.
 _FOLD_MESSAGES: Final = 30_000
 _FOLD_SECONDS: Final = 1.0
+#: Settlements are joined for so long, unless there are dead letters among them.
+_SETTLE_SECONDS: Final = 0.02
 #: Rows deleted or compacted in one transaction, so that none is long.
 _DELETE_ROWS: Final = 50_000
 _COMPACT_ROWS: Final = 20_000
@@ -97,6 +99,7 @@ class Writer:
         self._wake = threading.Condition()
         self._appends: deque[Append] = deque()
         self._settlements: dict[str, Settlement] = {}
+        self._settle_at = 0.0
         self._asked: deque[_Asked] = deque()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -153,8 +156,10 @@ class Writer:
     def settle(self, settlement: Settlement) -> None:
         """Queue a settlement."""
         with self._wake:
+            begins = not self._settlements or bool(settlement.dead)
             self._merge(settlement)
-            self._wake.notify()
+            if begins:
+                self._wake.notify()
 
     def ask(self, work: Callable[[], T], *, patient: bool = False) -> Future[T]:
         """Run ``work`` in the writer's thread in a transaction of its own.
@@ -275,14 +280,17 @@ class Writer:
 
     def _step(self) -> bool:
         with self._wake:
-            self._wake.wait_for(self._has_work, timeout=self._patience())
+            while not self._has_work() and self._wake.wait(self._patience()):
+                pass
             full = self.full is not None
             appends = [] if full else self._next_group(_GROUP_MESSAGES)
-            settlements, self._settlements = self._settlements, {}
+            settlements: dict[str, Settlement] = {}
+            if self._settling():
+                settlements, self._settlements = self._settlements, {}
+                self._settle_at = time.monotonic() + _SETTLE_SECONDS
             closing = self._closing
         try:
-            # Apart and first, without waiting for the disk: what is acknowledged and not yet settled when the
-            # process dies is sent again.
+            # Apart from the appends, which a full disk may refuse.
             if settlements:
                 self._write([], settlements)
                 settlements = {}
@@ -302,16 +310,24 @@ class Writer:
 
     def _has_work(self) -> bool:
         waiting = self.full is not None
-        return bool(self._settlements or self._closing or (not waiting and (self._appends or self._asked)))
+        return self._settling() or self._closing or bool(not waiting and (self._appends or self._asked))
+
+    def _settling(self) -> bool:
+        """Whether it is time to write settlements: the bookmarks have them already, so not for each one."""
+        if not self._settlements:
+            return False
+        urgent = self._closing or self._asked or any(waiting.dead for waiting in self._settlements.values())
+        return bool(urgent) or time.monotonic() >= self._settle_at
 
     def _patience(self) -> float | None:
         if self.full is not None:
             return _FULL_RETRY_SECONDS
         if self._compacting is not None:
             return 0.0
+        moments = [self._settle_at] if self._settlements else []
         if self._unfolded or self._deletable() >= self._first:
-            return max(0.0, self._fold_at - time.monotonic())
-        return None
+            moments.append(self._fold_at)
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _next_group(self, largest: int) -> list[Append]:
         group: list[Append] = []
