@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from northbound.backlog import Backlog
 from northbound.config import StoreOptions
 from northbound.connector import Connector
 from northbound.errors import (
@@ -26,7 +27,7 @@ from northbound.message import Message, Outgoing
 from northbound.rate import TokenBucket
 from northbound.retry import Backoff
 from northbound.shaping import Shaper
-from northbound.status import ConnectorState, ConnectorStatus, Counters
+from northbound.status import ConnectorState, ConnectorStatus
 from northbound.store.records import DeadLetter, Entries, Position, Progress, Store
 from northbound.topics import TopicMatcher, TopicScheme
 from northbound.window import Parcel, Window
@@ -62,8 +63,7 @@ class Worker:
         self._scheme = scheme
         self._options = instance.options
         self._max_dead = store_options.max_dead_letters
-        backlog = instance.options.backlog
-        self._max_bytes = int(backlog.maximum_bytes or store_options.max_bytes)
+        self._max_bytes = int(instance.options.backlog.maximum_bytes or store_options.max_bytes)
         self._connector: Connector = instance.create()
         self._matcher = TopicMatcher(instance.options.topics)
         self._wake = asyncio.Event()
@@ -89,6 +89,7 @@ class Worker:
         self._halted = False
         self._progress: Progress
         self._window: Window
+        self._backlog: Backlog
 
     # from outside
 
@@ -98,18 +99,15 @@ class Worker:
         self._progress = progress
         position: Position = progress.cursor if progress.snapshot is None else progress.snapshot
         self._window = Window(self.name, position)
+        bounds = self._options.backlog
+        self._backlog = Backlog(bounds, self._max_bytes, self._store, progress, self._window, self._relieved)
         self._dead = self._store.dead_count(self.name)
         self._apply(self._connector.limits)
 
     @property
     def blocks(self) -> bool:
         """Whether the sources must wait for this connector (``when_full = "block"``)."""
-        backlog = self._options.backlog
-        if backlog.when_full != "block":
-            return False
-        if self._progress.backlog_bytes > self._max_bytes:
-            return True
-        return self._too_old() is not None
+        return self._backlog.blocks
 
     def drain(self) -> None:
         """Deliver what is in the store, then end."""
@@ -486,74 +484,22 @@ class Worker:
             except Exception:
                 log.exception("%s: looking after the backlog failed", self.name)
 
+    def _relieved(self) -> None:
+        self._settle()
+        self._wake.set()
+
     async def _look_after(self) -> None:
         await self._record_replays()
         self._dead = self._store.dead_count(self.name)
         if self._halted and self._dead < self._max_dead:
             self._halted = False
             self._wake.set()
-        await self._relieve()
+        await self._backlog.relieve()
         if not self._letters:
             letters = self._store.replays(self.name, _REPLAYS)
             self._letters.extend(letter for letter in letters if letter.id not in self._handled)
             self._handled.update(letter.id for letter in letters)
             self._wake.set()
-
-    def _too_old(self) -> int | None:
-        """Return the time (ms) before which messages are too old, where the oldest one is; else ``None``."""
-        maximum = self._options.backlog.maximum_age
-        if maximum is None:
-            return None
-        before = int((time.time() - maximum.total_seconds()) * 1000)
-        oldest = self._store.oldest(self._progress.cursor)
-        return before if oldest is not None and oldest < before else None
-
-    async def _relieve(self) -> None:
-        """Let give way what the configuration says, where the backlog is beyond its bounds."""
-        when_full = self._options.backlog.when_full
-        before = self._too_old()
-        full = self._progress.backlog_bytes > self._max_bytes
-        if when_full == "block" or not (full or before is not None):
-            return
-        if when_full == "latest" or isinstance(self._window.position, str):
-            if full or self._progress.latest_through < self._store.head:
-                await self._keep_latest(before)
-            if self._progress.backlog_bytes <= self._max_bytes * 0.9 or isinstance(self._window.position, str):
-                return
-            self._drop_oldest(None, 0.9)  # so many topics that counting them anew each time would cost more
-            return
-        self._drop_oldest(before, 0.99)
-
-    async def _keep_latest(self, before: int | None) -> None:
-        through = self._store.head
-        if before is not None and self._progress.backlog_bytes <= self._max_bytes:
-            through, count, _ = self._store.excess(self.name, self._progress.cursor, 0, before)
-            if not count or through <= self._progress.latest_through:
-                return
-        log.warning("%s: the backlog is full: keeping the newest value of each topic", self.name)
-        await self._store.supersede(self.name, through)
-        self._window.forget_unsent()
-        self._wake.set()
-
-    def _drop_oldest(self, before: int | None, share: float) -> None:
-        self._window.forget_unsent()
-        after = self._window.position
-        if isinstance(after, str):
-            return
-        full = self._progress.backlog_bytes > self._max_bytes
-        need = self._progress.backlog_bytes - int(self._max_bytes * share) if full or before is None else 0
-        through, count, size = self._store.excess(self.name, after, need, before)
-        if not count:
-            return
-        counters = Counters(superseded=through - after - count)
-        if before is not None:
-            counters.dropped_expired = count
-        else:
-            counters.dropped_queue_full = count
-        log.warning("%s: the backlog is beyond its bounds: %d of the oldest messages dropped", self.name, count)
-        self._window.pass_over(through, counters, (count, size))
-        self._settle()
-        self._wake.set()
 
     async def _replay(self, letter: DeadLetter) -> None:
         """Send one dead letter again, by itself: whatever is wrong with it must not touch another message."""
