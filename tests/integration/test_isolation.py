@@ -52,7 +52,10 @@ def rate(tmp_path, *, troubled: bool) -> float:
             until(lambda: len(recorder.arrived) >= COUNT, timeout=60, what="not all arrived")
             measured = (COUNT - first) / (time.perf_counter() - started)
             if troubled:
-                until(lambda: "wrong: unauthorised" in service.log() and "nobody: retrying" in service.log(), what="no trouble")
+                until(
+                    lambda: "wrong: unauthorised" in service.log() and "nobody: retrying" in service.log(),
+                    what="no trouble",
+                )
             assert service.stop() == 0
         return measured
 
