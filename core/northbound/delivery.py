@@ -162,7 +162,7 @@ class Worker:
         """Run one connection; a defect, here or in the connector, must not reach the other destinations."""
         try:
             return await self._session()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001, RUF100 - whatever it is, it is this connector's alone
             cause = _cause(error)
             if isinstance(cause, StoreError):
                 raise cause from None
@@ -481,7 +481,7 @@ class Worker:
                 await self._look_after()
             except StoreError:
                 raise
-            except Exception:
+            except Exception:  # noqa: BLE001, RUF100 - the next turn may do better
                 log.exception("%s: looking after the backlog failed", self.name)
 
     def _relieved(self) -> None:

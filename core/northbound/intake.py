@@ -147,7 +147,7 @@ class SourceRunner:
                 except (NorthboundError, OSError) as error:
                     self._error = str(error)
                     log.error("%s: %s", self.instance.name, self._error)  # noqa: TRY400 - said in words
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001, RUF100 - a third party's source may raise anything
                     self._error = f"{type(error).__name__}: {error}"
                     log.exception("%s: the source failed", self.instance.name)
                 else:

@@ -245,7 +245,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert model.log[sequence - 1] == (topic, payload)
         newest = dict(ledger.current)
         newest.update({t: (s, p) for s, (t, p) in sorted(ledger.log.items()) if s > newest.get(t, (0,))[0]})
-        assert newest == model.current
+        # That a topic was cleared may be forgotten once every connector has passed it.
+        passed = min(model.cursors.values(), default=ledger.head)
+        forgotten = {t for t, (s, p) in model.current.items() if not p and s <= passed and t not in newest}
+        assert newest == {t: at for t, at in model.current.items() if t not in forgotten}
         assert ledger.checkpoints == ({} if model.checkpoint is None else {"src": model.checkpoint})
         assert {name: a.cursor for name, a in ledger.accounts.items()} == model.cursors
         for name, account in ledger.accounts.items():
@@ -665,11 +668,11 @@ async def _fill_the_disk(disk):
 async def _fill_and_deliver(store):
     await store.register("c", "beginning")
     appends = []
-    while store.status().error is None:
+    # It may be the folding that finds the disk full; go on until an append waits, too.
+    while store.status().error is None or all(a.committed.done() for a in appends):
         appends.append(store.append([message(f"t/{n}", os.urandom(900)) for n in range(100)], None, None))
         await asyncio.sleep(0.002)
     unfinished = sum(not a.committed.done() for a in appends)
-    assert unfinished
     deadline = time.monotonic() + 30
     while not all(a.committed.done() for a in appends):  # what is delivered makes room: nobody else helps
         assert time.monotonic() < deadline, store.status()

@@ -239,4 +239,5 @@ def _tell(plan: _Demo, final: Status, checks: list[proof.Check], *, kept: bool) 
     if kept:
         say(f"What was sent: {plan.sent}; the store: {plan.folder / _STORE}")
     else:
-        say("The files are removed, the broker is stopped; --dir keeps the files.", style="dim")
+        stopped = "" if plan.port is None else ", the broker is stopped"
+        say(f"The files are removed{stopped}; --dir keeps the files.", style="dim")

@@ -141,7 +141,7 @@ def _outcome() -> int:
         return 128 + signal.SIGINT
     except _ReaderGone as gone:
         raise BrokenPipeError from gone
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001, RUF100 - a person gets a sentence, never a traceback
         if os.environ.get(_DEBUG):
             raise
         for line in _sentences(error):

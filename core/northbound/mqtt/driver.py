@@ -82,7 +82,7 @@ class Driver(asyncio.Protocol):
         try:
             if self._on_messages is not None:
                 self._on_messages(messages)
-        except BaseException:
+        except BaseException:  # raised again: nothing is acknowledged that was not received
             self.lose(NotConnected("the receiver of the messages failed; they are not acknowledged"))
             raise
         if self._auto_ack:

@@ -38,6 +38,7 @@ CREATE TABLE log (
 CREATE TABLE current (
   topic TEXT PRIMARY KEY, sequence INTEGER NOT NULL, kind INTEGER NOT NULL,
   time INTEGER NOT NULL, retain INTEGER NOT NULL, payload BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX current_cleared ON current (sequence) WHERE length(payload) = 0;
 CREATE TABLE progress (
   connector TEXT PRIMARY KEY, start INTEGER NOT NULL, cursor INTEGER NOT NULL, snapshot TEXT,
   snapshot_through INTEGER NOT NULL, latest_through INTEGER NOT NULL, counters TEXT NOT NULL) WITHOUT ROWID;
@@ -47,6 +48,7 @@ CREATE TABLE dead (
   payload BLOB NOT NULL, replay INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX dead_connector ON dead (connector, id);
 CREATE INDEX dead_replay ON dead (connector, id) WHERE replay > 0;
+CREATE INDEX dead_sequence ON dead (sequence);
 CREATE TABLE checkpoint (source TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 """
 

@@ -478,6 +478,11 @@ class Writer:
         self._db.execute("DELETE FROM log WHERE sequence <= ?", (upper,))
         row = self._db.execute("SELECT min(sequence) FROM log").fetchone()
         self._first = row[0] if row[0] is not None else self.head + 1
+        # That a topic was cleared is remembered only while something older of it could still be sent.
+        oldest = self._db.execute("SELECT min(sequence) FROM dead").fetchone()[0]
+        self._db.execute(
+            "DELETE FROM current WHERE length(payload) = 0 AND sequence < ?", (min(self._first, oldest or self._first),)
+        )
 
     def _compact(self) -> None:
         assert self._compacting is not None  # noqa: S101 - asked by the only caller
