@@ -672,7 +672,6 @@ async def _fill_and_deliver(store):
     while store.status().error is None or all(a.committed.done() for a in appends):
         appends.append(store.append([message(f"t/{n}", os.urandom(900)) for n in range(100)], None, None))
         await asyncio.sleep(0.002)
-    unfinished = sum(not a.committed.done() for a in appends)
     deadline = time.monotonic() + 30
     while not all(a.committed.done() for a in appends):  # what is delivered makes room: nobody else helps
         assert time.monotonic() < deadline, store.status()
