@@ -15,6 +15,8 @@ from tests.support.service import Service, until
 from tests.support.subscriber import Subscriber
 
 CHUNK = 20
+#: What the connector has under way at the most: batches in flight, each of twice Mosquitto's window of 20.
+UNDER_WAY = 4 * 40
 TOPICS = 25
 
 
@@ -158,7 +160,9 @@ def kill_and_cut(tmp_path, *, events: int, kills: int, cuts: int, seed: int) -> 
         f"\n{len(accepted):,} accepted and all arrived, {len(unanswered)} unanswered, {kills} kills, {cuts} cuts, "
         f"{duplicates} duplicates ({duplicates / len(arrived):.2%}), and {brokers} that the broker sent again itself"
     )
-    assert duplicates < 0.01 * len(accepted)
+    assert duplicates <= (kills + cuts) * UNDER_WAY, "more than what was under way was sent again"
+    if events >= 100_000:
+        assert duplicates < 0.01 * len(accepted)
 
 
 def test_kill_nine_and_broker_restarts_lose_nothing(tmp_path):

@@ -288,6 +288,7 @@ class Writer:
             if self._settling():
                 settlements, self._settlements = self._settlements, {}
                 self._settle_at = time.monotonic() + _SETTLE_SECONDS
+            questions = len(self._asked)  # one that comes from now on has settlements before it that are not taken yet
             closing = self._closing
         try:
             # Apart from the appends, which a full disk may refuse.
@@ -296,7 +297,7 @@ class Writer:
                 settlements = {}
             if appends:
                 self._write(appends, {})
-            self._answer()
+            self._answer(questions)
             self._maintain()
             if full:
                 self._try_again()
@@ -409,8 +410,8 @@ class Writer:
                 ),
             )  # fmt: skip
 
-    def _answer(self) -> None:
-        while self._asked:
+    def _answer(self, questions: int) -> None:
+        for _ in range(questions):
             asked = self._asked[0]
             if asked.begin():
                 try:
