@@ -97,12 +97,15 @@ class Worker:
         """Find out where it stands. Call before messages are accepted, so that a new connector misses none."""
         progress = await self._store.register(self.name, self._options.start)
         self._progress = progress
-        position: Position = progress.cursor if progress.snapshot is None else progress.snapshot
-        self._window = Window(self.name, position)
-        bounds = self._options.backlog
-        self._backlog = Backlog(bounds, self._max_bytes, self._store, progress, self._window, self._relieved)
+        self._stand_at(progress.cursor if progress.snapshot is None else progress.snapshot)
         self._dead = self._store.dead_count(self.name)
         self._apply(self._connector.limits)
+
+    def _stand_at(self, position: Position) -> None:
+        """Begin with nothing read behind ``position``."""
+        self._window = Window(self.name, position)
+        bounds = self._options.backlog
+        self._backlog = Backlog(bounds, self._max_bytes, self._store, self._progress, self._window, self._relieved)
 
     @property
     def blocks(self) -> bool:
@@ -168,7 +171,7 @@ class Worker:
                 raise cause from None
             log.exception("%s: delivery failed", self.name)
             # What was under way is read again, from what is settled on.
-            self._window = Window(self.name, self._window.settled)
+            self._stand_at(self._window.settled)
             self._sending = 0
             self._replaying = False
             return NotConnected(f"delivery failed: {type(cause).__name__}: {cause}")

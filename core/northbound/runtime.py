@@ -94,7 +94,7 @@ class Runtime:
                 await self._shut_down(once=once)
                 self.final = self.status()
                 broken.cancel()
-        except BaseExceptionGroup as group:
+        except BaseExceptionGroup as group:  # of the tasks: the one error that says most is raised in its place
             raise _first(group) from None
         finally:
             await self._store.close()

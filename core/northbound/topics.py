@@ -85,7 +85,6 @@ class TopicScheme:
         self.metadata_org = metadata_org
         self._zones = len(self.hierarchy) - 1
         self._slashes = self._zones + 7  # root, org, "state", the zones, system, driver, module, index, state
-        self._missing = (None,) * self._zones
 
     def state_topic(
         self, org: str, zones: tuple[str | None, ...], system: str, driver: str, module: str, index: int, state: str

@@ -75,7 +75,7 @@ class RotatedFile:
     def _open(self) -> None:
         try:
             self._take_hold()
-        except BaseException:
+        except BaseException:  # raised again: nothing stays open or locked
             self._close()
             raise
 

@@ -514,6 +514,31 @@ async def test_when_full_oldest_drops_from_the_front_and_counts(tmp_path):
     assert counters["dropped_queue_full"] == 600 - 5 - len(rest)
 
 
+async def test_the_bounds_hold_after_a_defect_of_the_worker(tmp_path, monkeypatch):
+    out = Destination()
+    gate = asyncio.Event()
+    out.on_send = lambda batch: gate.wait()
+    original, broken = delivery.Worker._fill, [1]
+
+    def fill(self, tasks):
+        if broken:
+            broken.pop()
+            raise ZeroDivisionError
+        return original(self, tasks)
+
+    monkeypatch.setattr(delivery.Worker, "_fill", fill)
+    options = {"backlog": {"maximum_bytes": 300_000, "when_full": "oldest"}, "limits": {"batch_messages": 5}}
+    async with running(tmp_path, connector("out", out, **options)) as service:
+        await until(lambda: not broken and out.opened > 1)
+        await _overflow(service)
+        await asyncio.sleep(0.1)
+        gate.set()
+        await until(lambda: service.status().backlog == 0)
+    counters = ledger(tmp_path).accounts["out"].counters
+    assert counters["dropped_queue_full"] > 0
+    assert counters["dropped_queue_full"] == 600 - len({*out.sequences})
+
+
 async def test_when_full_block_makes_the_source_wait_and_loses_nothing(tmp_path):
     out = Destination()
     gate = asyncio.Event()

@@ -311,7 +311,7 @@ def transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
     try:
         result = work()
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # raised again: nothing of the transaction stays
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

@@ -73,7 +73,7 @@ class SqliteStore:
             self._reader = connections[1]
             self._writer = Writer(self.path, connections[0], full_sync=options.synchronous == "full")
             self.id: str = self._reader.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()[0]
-        except BaseException as error:
+        except BaseException as error:  # raised again: nothing stays open or locked
             for connection in connections:
                 connection.close()
             self._lock.release()

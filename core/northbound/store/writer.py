@@ -263,7 +263,7 @@ class Writer:
             # So that the one file is all of it, for whoever copies it while the service is stopped.
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001, RUF100 - whatever ends the only writer is told, in words
             if isinstance(error, sqlite3.Error):
                 error = schema.explain(self._path, error)
             elif not isinstance(error, StoreError):
