@@ -27,6 +27,7 @@ from northbound.fields import ConfigPath, Duration, TopicFilter
 from northbound.hookspecs import hookimpl
 from northbound.limits import Limits
 from northbound.message import Address, Message, Outgoing
+from northbound.privacy.detector import Detector, Found
 from northbound.source import Intake, Source, Ticket
 
 __version__ = "0.1.0"
@@ -38,10 +39,12 @@ __all__ = [
     "ConfigurationError",
     "Connector",
     "DeliveryError",
+    "Detector",
     "Duration",
     "Event",
     "EventDecoder",
     "EventRefused",
+    "Found",
     "Intake",
     "Limits",
     "Message",

@@ -186,6 +186,12 @@ class SourceOptions(_PluginOptions):
     enabled: bool = Field(True, description="false: keep the settings, do not run.")
 
 
+class DetectorOptions(_PluginOptions):
+    """What every detector takes, whatever its type."""
+
+    model_config = _STRICT
+
+
 class ServiceOptions(pydantic.BaseModel):
     """How the service as a whole behaves."""
 

@@ -7,12 +7,9 @@ from typing import Any, ClassVar
 
 import pydantic
 
+from northbound.fields import NoOptions
 from northbound.limits import Limits
 from northbound.message import Outgoing
-
-
-class NoOptions(pydantic.BaseModel):
-    """A plugin without options of its own."""
 
 
 class Connector:

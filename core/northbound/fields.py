@@ -12,6 +12,12 @@ import pydantic
 
 from northbound.topics import filter_problem
 
+
+
+class NoOptions(pydantic.BaseModel):
+    """A plugin without options of its own."""
+
+
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|min|s|m|h|d|w)\s*")
 _LONGEST = timedelta(days=3650)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pluggy
 
 from northbound.connector import Connector
+from northbound.privacy.detector import Detector
 from northbound.source import Source
 
 PROJECT = "northbound"
@@ -23,3 +24,8 @@ def northbound_connectors() -> Mapping[str, type[Connector]]:  # type: ignore[em
 @hookspec
 def northbound_sources() -> Mapping[str, type[Source]]:  # type: ignore[empty-body]
     """Return the source classes of this plugin by the ``type`` that names them in a configuration."""
+
+
+@hookspec
+def northbound_detectors() -> Mapping[str, type[Detector]]:  # type: ignore[empty-body]
+    """Return the detector classes of this plugin by the ``type`` that names them in a privacy rule."""

@@ -15,21 +15,28 @@ import pluggy
 import pydantic
 
 from northbound import hookspecs
-from northbound.config import ConnectorOptions, SourceOptions
+from northbound.config import ConnectorOptions, DetectorOptions, SourceOptions
 from northbound.connector import Connector
 from northbound.errors import PluginError
 from northbound.hookspecs import PROJECT
 from northbound.limits import Limits
+from northbound.privacy.detector import Detector
 from northbound.source import Source
 
-PluginKind = Literal["connector", "source"]
+PluginKind = Literal["connector", "source", "detector"]
+Implementation = type[Connector | Source | Detector]
 
 _TYPE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _LONGEST_REASON = 300
+_COMMON: Mapping[PluginKind, type[pydantic.BaseModel]] = {
+    "connector": ConnectorOptions,
+    "source": SourceOptions,
+    "detector": DetectorOptions,
+}
 
 
 class Plugin:
-    """One row of what is installed: a connector or source type, or an entry point that gave none and why."""
+    """One row of what is installed: a connector, source or detector type, or an entry point that gave none and why."""
 
     def __init__(
         self,
@@ -38,7 +45,7 @@ class Plugin:
         *,
         package: str,
         version: str,
-        implementation: type[Connector | Source] | None = None,
+        implementation: Implementation | None = None,
         error: str | None = None,
         hint: str | None = None,
     ) -> None:
@@ -55,7 +62,7 @@ class Plugin:
         """The whole table of the configuration: the plugin's options and those that every one has."""
         if self.implementation is None:
             raise PluginError(f"{self.type_name}: {self.error}")
-        common: type[pydantic.BaseModel] = ConnectorOptions if self.kind == "connector" else SourceOptions
+        common = _COMMON[self.kind or "connector"]
         own = self.implementation.Config
         clash = sorted({"type", *common.model_fields} & set(own.model_fields))
         if clash:
@@ -86,6 +93,10 @@ class Registry:
     def source(self, type_name: str) -> Plugin | None:
         """Return the source type of that name; ``None`` where none is installed."""
         return self._find("source", type_name)
+
+    def detector(self, type_name: str) -> Plugin | None:
+        """Return the detector type of that name; ``None`` where none is installed."""
+        return self._find("detector", type_name)
 
     def types(self, kind: PluginKind) -> list[str]:
         """Return the names of the working types of one kind."""
@@ -121,9 +132,10 @@ class Registry:
 
     def _collect(self, plugin: object, package: str, version: str) -> list[Plugin]:
         rows: list[Plugin] = []
-        kinds: tuple[tuple[PluginKind, pluggy.HookCaller, type[Connector | Source]], ...] = (
+        kinds: tuple[tuple[PluginKind, pluggy.HookCaller, Implementation], ...] = (
             ("connector", self._manager.hook.northbound_connectors, Connector),
             ("source", self._manager.hook.northbound_sources, Source),
+            ("detector", self._manager.hook.northbound_detectors, Detector),
         )
         for kind, hook, base in kinds:
             for implementation in hook.get_hookimpls():
@@ -138,10 +150,10 @@ class Registry:
                         row.implementation = None
                     rows.append(row)
         if not rows:
-            raise PluginError("it provides no connector and no source: is a @northbound.hookimpl missing?")
+            raise PluginError("it provides no connector, no source and no detector: is a @northbound.hookimpl missing?")
         return rows
 
-    def _defect(self, row: Plugin, base: type[Connector | Source]) -> str | None:
+    def _defect(self, row: Plugin, base: Implementation) -> str | None:
         found: Any = row.implementation
         if not (isinstance(found, type) and issubclass(found, base)):
             return f"what it registers is not a northbound.{base.__name__}"

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Protocol
 
 import pydantic
 
-from northbound.connector import NoOptions
 from northbound.events import Event
+from northbound.fields import NoOptions
 
 
 class Ticket(Protocol):
@@ -69,5 +69,13 @@ class Source:
         """Read until there is no more, or until cancelled; cancelling means: stop taking in, tidily and soon.
 
         An exception ends the source; the runtime reports it and starts it again with growing pauses.
+        """
+        raise NotImplementedError
+
+    async def people(self) -> Sequence[str]:
+        """Return whom it knows: names as people write them, for the privacy rules that look for them.
+
+        Called before :meth:`run`, on a connection of its own, and again now and then. Only a source with a user table
+        has an answer.
         """
         raise NotImplementedError

@@ -1,0 +1,1 @@
+"""What must not leave, does not: rules over topic, payload and metadata."""
