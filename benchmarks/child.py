@@ -106,7 +106,7 @@ def _with_ticker(directory: Path, port: int, ticker: Ticker, latencies: list[flo
             return ticker
 
     registry.rows.append(Plugin("source", "ticker", package="bench", version="0", implementation=Factory))
-    found = registry.connector("mqtt")
+    found = registry.find("connector", "mqtt")
     assert found is not None
     assert found.implementation is not None
     real = found.implementation

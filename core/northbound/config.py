@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-from pydantic import ByteSize, ConfigDict, Field
+from pydantic import ByteSize, ConfigDict, Field, SecretStr
 
 from northbound.events import DEFAULT_HIERARCHY
 from northbound.fields import ConfigPath, Duration, Size, TopicFilter
 from northbound.limits import Limits
 from northbound.payloads import MetadataForm, PayloadFormat, TimeUnit, ValueForm
+from northbound.privacy.options import PrivacyOptions
 from northbound.retry import RetryPolicy
 from northbound.topics import MISSING, TopicScheme, escape
 
@@ -172,6 +173,11 @@ class ConnectorOptions(_PluginOptions):
         "snapshot",
         description="What a new connector gets first: the current values, only what comes, or all that is stored.",
     )
+    privacy_secret: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="Key of the hashes that only this connector gets. Default: the one of [privacy].",
+    )
     retry: RetryPolicy = RetryPolicy()
     backlog: BacklogOptions = BacklogOptions()
     rate: RateOptions = RateOptions()
@@ -211,6 +217,7 @@ class FileModel(pydantic.BaseModel):
 
     site: SiteOptions = SiteOptions()
     store: StoreOptions = Field(default_factory=StoreOptions)
+    privacy: PrivacyOptions = Field(default_factory=PrivacyOptions)
     service: ServiceOptions = ServiceOptions()
     sources: dict[str, dict[str, Any]] = Field(default_factory=dict)
     connectors: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -24,13 +24,14 @@ from northbound.errors import (
 from northbound.limits import Limits
 from northbound.loading import ConnectorInstance
 from northbound.message import Message, Outgoing
+from northbound.privacy.messages import MessagePolicy
 from northbound.rate import TokenBucket
 from northbound.retry import Backoff
 from northbound.shaping import Shaper
 from northbound.status import ConnectorState, ConnectorStatus
 from northbound.store.records import DeadLetter, Entries, Position, Progress, Store
 from northbound.topics import TopicMatcher, TopicScheme
-from northbound.window import Parcel, Window
+from northbound.window import Parcel, Unsent, Window
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +56,18 @@ class Worker:
     """Delivers the store's messages to one connector until told to stop."""
 
     def __init__(
-        self, instance: ConnectorInstance, store: Store, scheme: TopicScheme, store_options: StoreOptions
+        self,
+        instance: ConnectorInstance,
+        store: Store,
+        scheme: TopicScheme,
+        store_options: StoreOptions,
+        policy: MessagePolicy | None = None,
     ) -> None:
         self.name = instance.name
         self.instance = instance
         self._store = store
         self._scheme = scheme
+        self._policy = policy
         self._options = instance.options
         self._max_dead = store_options.max_dead_letters
         self._max_bytes = int(instance.options.backlog.maximum_bytes or store_options.max_bytes)
@@ -303,6 +310,8 @@ class Worker:
             )
             if entries.through == self._window.position:
                 return None
+            if self._policy is not None:
+                self._policy.policy.begin(time.time_ns() // 1_000_000)
             parcel = self._window.add(entries, self._route)
             self._dead += len(parcel.dead)
             if parcel.pending:
@@ -311,9 +320,14 @@ class Worker:
         self._wake.set()
         return None
 
-    def _route(self, message: Message, sequence: int) -> Outgoing | None:
+    def _route(self, message: Message, sequence: int) -> Outgoing | Unsent:
         if not self._everything and not self._matcher.matches(message.topic):
-            return None
+            return "filtered"
+        if self._policy is not None:
+            protected = self._policy.apply(message)
+            if protected is None:
+                return "withheld"
+            message = protected
         return self._shape(message, sequence)
 
     async def _send(self, parcel: Parcel, batch: Sequence[Outgoing]) -> None:
@@ -536,7 +550,10 @@ class Worker:
         topic = letter.message.topic
         if letter.replay == 1 and self._store.newest([topic]).get(topic, 0) > letter.sequence:
             raise Rejected("there is a newer value of this topic; replay with --force to send it all the same")
-        return self._shape(letter.message, letter.sequence)
+        message = letter.message if self._policy is None else self._policy.apply(letter.message)
+        if message is None:
+            raise Rejected("a privacy rule of this connector drops it")
+        return self._shape(message, letter.sequence)
 
     async def _record_replays(self) -> None:
         """Write down what became of replayed dead letters; here, so that a full disk holds up no delivery."""

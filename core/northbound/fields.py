@@ -13,7 +13,6 @@ import pydantic
 from northbound.topics import filter_problem
 
 
-
 class NoOptions(pydantic.BaseModel):
     """A plugin without options of its own."""
 

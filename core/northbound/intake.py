@@ -51,6 +51,7 @@ class SourceIntake:
         self._unblocked = unblocked
         self.received = 0
         self.refused = 0
+        self.dropped = 0
         self.committed = 0
         self.last_refusal: str | None = None
         self._logged_at = 0.0
@@ -72,8 +73,9 @@ class SourceIntake:
             raise StoreError(f"a checkpoint of {len(checkpoint)} bytes: the most is {_LARGEST_CHECKPOINT}")
         await self._store.room()
         await self._unblocked()
-        messages, refused = self._engine.process(events, time.time_ns() // 1_000_000)
+        messages, refused, dropped = self._engine.process(events, time.time_ns() // 1_000_000)
         self.received += len(events)
+        self.dropped += dropped
         if refused:
             self._count_refused(f"event {refused[0][0] + 1} of a batch", refused[0][1], len(refused))
         append = self._store.append(messages, self._name, checkpoint)
@@ -81,8 +83,8 @@ class SourceIntake:
         return CommitTicket(append, refused)
 
     def refuse(self, where: str, reason: str) -> None:
-        """Count and report input that never became an event."""
-        self._count_refused(where, reason, 1)
+        """Count and report input that never became an event; both texts may hold some of it, so rules apply."""
+        self._count_refused(self._engine.shareable(where), self._engine.shareable(reason), 1)
 
     def _count_refused(self, where: str, reason: str, count: int) -> None:
         self.refused += count
@@ -132,6 +134,7 @@ class SourceRunner:
             received=intake.received,
             refused=intake.refused,
             last_refusal=intake.last_refusal,
+            dropped=intake.dropped,
             committed=intake.committed,
         )
 

@@ -18,6 +18,8 @@ from northbound.config import ConnectorOptions, FileModel, ServiceOptions, SiteO
 from northbound.connector import Connector
 from northbound.errors import ConfigurationError, Problem
 from northbound.limits import Limits
+from northbound.privacy.detector import Detector
+from northbound.privacy.options import PrivacyOptions
 from northbound.registry import Plugin, PluginKind, Registry
 from northbound.shaping import METADATA_NAMES, STATE_NAMES, Template
 from northbound.source import Source
@@ -29,6 +31,13 @@ _SHORTEST_SECRET = 4  # a shorter one would blacken words it has nothing to do w
 _LONGEST_MESSAGE = 400
 _LARGEST_FILE = 1_048_576
 _LARGEST_SECRET = 65_536
+
+
+_TABLES: Mapping[PluginKind, str] = {
+    "connector": "connectors",
+    "source": "sources",
+    "detector": "privacy.detectors",
+}
 
 
 class Instance(Struct, frozen=True):
@@ -70,6 +79,18 @@ class SourceInstance(Instance, frozen=True):
         return source
 
 
+class DetectorInstance(Instance, frozen=True):
+    """A detector that a rule names, under that name."""
+
+    def create(self) -> Detector:
+        """Return the detector itself; raises what it raises where it cannot be made (a file that is not there)."""
+        implementation = self.plugin.implementation
+        assert implementation is not None  # noqa: S101 - loading refused it otherwise
+        detector = implementation(self.options, name=self.name)
+        assert isinstance(detector, Detector)  # noqa: S101 - the registry checked the class
+        return detector
+
+
 class Configuration(Struct, frozen=True):
     """A whole configuration, checked; only what is enabled."""
 
@@ -79,6 +100,8 @@ class Configuration(Struct, frozen=True):
     service: ServiceOptions
     connectors: tuple[ConnectorInstance, ...]
     sources: tuple[SourceInstance, ...]
+    privacy: PrivacyOptions
+    detectors: tuple[DetectorInstance, ...]
 
 
 def load_file(path: Path, registry: Registry, environment: Mapping[str, str] | None = None) -> Configuration:
@@ -134,16 +157,16 @@ class _Loader:
         sections = {key: value for key, value in tree.items() if key not in ("connectors", "sources")}
         sections.setdefault("store", {})  # its default path starts beside the file, so it has to be checked too
         model = self._validate(FileModel, sections, ())
+        detectors: list[DetectorInstance] = []
         connectors = [
-            ConnectorInstance(key, plugin, options)
-            for key, plugin, options in self._instances(tree, "connectors", "connector")
+            ConnectorInstance(key, plugin, options) for key, plugin, options in self._instances(tree, "connector")
         ]
-        sources = [
-            SourceInstance(key, plugin, options) for key, plugin, options in self._instances(tree, "sources", "source")
-        ]
+        sources = [SourceInstance(key, plugin, options) for key, plugin, options in self._instances(tree, "source")]
         if model is not None:
             for connector in connectors:
                 self._check_templates(connector, model.site)
+            detectors = self._detectors(tree, model.privacy, sources)
+            self._check_rules(model.privacy, model.site, tree)
         if not tree.get("sources"):
             self._problem("sources", "no source is configured", "add a [sources.NAME] table with a type")
         if not tree.get("connectors"):
@@ -157,6 +180,8 @@ class _Loader:
             model.service,
             tuple(c for c in connectors if c.options.enabled),
             tuple(s for s in sources if s.options.enabled),
+            model.privacy,
+            tuple(detectors),
         )
 
     def _problem(self, key: str, message: str, remedy: str = "") -> None:
@@ -217,14 +242,17 @@ class _Loader:
 
     # tables
 
-    def _instances(self, tree: dict[str, Any], table: str, kind: PluginKind) -> list[tuple[str, Plugin, Any]]:
+    def _instances(self, tree: dict[str, Any], kind: PluginKind) -> list[tuple[str, Plugin, Any]]:
         found: list[tuple[str, Plugin, Any]] = []
-        tables = tree.get(table, {})
+        table = _TABLES[kind]
+        tables: Any = tree
+        for part in table.split("."):
+            tables = tables.get(part, {}) if isinstance(tables, dict) else {}
         if not isinstance(tables, dict):
             self._problem(table, "is not a table", f"write [{table}.NAME]")
             return found
         for key, options in tables.items():
-            where = _key((table, key))
+            where = _key((*table.split("."), key))
             if not _NAME.fullmatch(key):
                 self._problem(where, "is not a name", "use letters, digits, '-' and '_', at most 64")
             if not isinstance(options, dict):
@@ -233,7 +261,7 @@ class _Loader:
             plugin = self._plugin(where, kind, options.get("type"))
             if plugin is None:
                 continue
-            checked = self._validate(plugin.model, options, (table, key))
+            checked = self._validate(plugin.model, options, (*table.split("."), key))
             if checked is not None:
                 found.append((key, plugin, checked))
         return found
@@ -243,14 +271,14 @@ class _Loader:
         if type_name is None:
             self._problem(f"{where}.type", "is missing", _one_of(known))
             return None
-        plugin = self.registry.connector(type_name) if kind == "connector" else self.registry.source(type_name)
+        plugin = self.registry.find(kind, type_name)
         if plugin is None:
             shown = self._censored(str(type_name))[:60]
-            other: PluginKind = "source" if kind == "connector" else "connector"
             near = difflib.get_close_matches(shown, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else _one_of(known)
-            if type_name in self.registry.types(other):
-                hint = f"it is a {other}: write [{other}s.NAME]"
+            for other, table in _TABLES.items():
+                if other != kind and type_name in self.registry.types(other):
+                    hint = f"it is a {other}: write [{table}.NAME]"
             self._problem(f"{where}.type", f"no {kind} of type {shown!r} is installed", hint)
             return None
         if plugin.implementation is None:
@@ -304,6 +332,56 @@ class _Loader:
         if kind in _IN_OUR_WORDS:
             message = _IN_OUR_WORDS[kind]
         return key, message[:1].lower() + message[1:], remedy or "'northbound schema' prints what is allowed"
+
+    # privacy
+
+    def _detectors(
+        self, tree: dict[str, Any], privacy: PrivacyOptions, sources: Sequence[SourceInstance]
+    ) -> list[DetectorInstance]:
+        """Return the detectors the rules name, each tried once: rules that cannot be evaluated are refused."""
+        found = {
+            key: DetectorInstance(key, plugin, options) for key, plugin, options in self._instances(tree, "detector")
+        }
+        used = {name for rule in privacy.all_rules for name in rule.detect}
+        for name in sorted(used - privacy.detectors.keys()):
+            where = _key(("privacy", "rules", next(r.name for r in privacy.all_rules if name in r.detect), "detect"))
+            plugin = self._plugin(where, "detector", name)
+            options = self._validate(plugin.model, {"type": name}, ("privacy", "detectors", name)) if plugin else None
+            if plugin is not None and options is not None:
+                found[name] = DetectorInstance(name, plugin, options)
+        for name, instance in found.items():
+            where = _key(("privacy", "detectors", name))
+            try:
+                detector = instance.create()
+                source = detector.learns_from
+                if source is None:
+                    list(detector.find("", ""))
+                else:
+                    self._check_teacher(where, source, sources)
+            except OSError as error:
+                self._problem(where, f"{error.filename}: {error.strerror}", "check path and permissions")
+            except Exception as error:  # noqa: BLE001 - a third party's detector may raise anything
+                self._problem(where, f"cannot be used: {type(error).__name__}", "a defect of the plugin: report it")
+        return [instance for name, instance in found.items() if name in used]
+
+    def _check_teacher(self, where: str, name: str, sources: Sequence[SourceInstance]) -> None:
+        source = next((source for source in sources if source.name == name), None)
+        if source is None or not source.options.enabled:
+            self._problem(where, f"no source is named {name!r}", _one_of([source.name for source in sources]))
+        elif getattr(source.plugin.implementation, "people", None) is Source.people:
+            self._problem(where, f"a source of type {source.plugin.type_name!r} knows no people", "name a file instead")
+
+    def _check_rules(self, privacy: PrivacyOptions, site: SiteOptions, tree: dict[str, Any]) -> None:
+        levels = (*site.scheme.hierarchy, "system", "driver", "module", "state", "id")
+        connectors = tuple(tree.get("connectors", ()))
+        for rule in privacy.rules:
+            for key, named, known in (("levels", rule.levels, levels), ("connectors", rule.connectors, connectors)):
+                for name in named or ():
+                    if name not in known:
+                        near = difflib.get_close_matches(name, known, n=1)
+                        hint = f"did you mean {near[0]!r}?" if near else _one_of(known)
+                        where = _key(("privacy", "rules", rule.name, key))
+                        self._problem(where, f"there is no {key.removesuffix('s')} {name!r}", hint)
 
     def _check_templates(self, connector: ConnectorInstance, site: SiteOptions) -> None:
         """Report what would make every message of a connector a dead letter."""

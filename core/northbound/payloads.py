@@ -6,7 +6,7 @@ The default profile writes ``{"time":<ms>,"value":"<the value's JSON as a string
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final, Literal
 
@@ -21,6 +21,7 @@ MetadataForm = Literal["entity", "envelope"]
 
 _PLAIN: Final = frozenset({type(None), bool, int, str})
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 class PayloadFormat(Struct, frozen=True):
@@ -30,44 +31,44 @@ class PayloadFormat(Struct, frozen=True):
     value: ValueForm = "string"
     metadata: MetadataForm = "entity"
 
-    def state_writer(self) -> Callable[[Any, int], bytes]:
-        """Return the function (value, time in ms) → payload. It raises :class:`EventRefused`."""
+    def state_writer(self) -> Callable[[bytes, int], bytes]:
+        """Return the function (the value's JSON, time in ms) → payload."""
         seconds = self.time == "s"
         as_string = self.value == "string"
 
-        def write(value: Any, time: int) -> bytes:
-            text = to_json(value)
+        def write(text: bytes, time: int) -> bytes:
             if as_string:
                 text = _encode(text.decode())
             return b'{"time":%d,"value":%b}' % (time // 1000 if seconds else time, text)
 
         return write
 
-    def metadata_writer(self) -> Callable[[Mapping[str, Any], int], bytes]:
-        """Return the function (entity, time in ms) → payload; ``name`` comes first in the entity form."""
+    def metadata_writer(self) -> Callable[[bytes, int], bytes]:
+        """Return the function (the entity's JSON, time in ms) → payload."""
+        if self.metadata == "entity":
+            return lambda text, time: text  # noqa: ARG005 - one signature for both forms
         seconds = self.time == "s"
-        if self.metadata == "envelope":
-            return lambda entity, time: (
-                b'{"time":%d,"value":%b}'
-                % (
-                    time // 1000 if seconds else time,
-                    to_json(_entity(entity)),
-                )
-            )
+        return lambda text, time: b'{"time":%d,"value":%b}' % (time // 1000 if seconds else time, text)
 
-        def write(entity: Mapping[str, Any], time: int) -> bytes:  # noqa: ARG001 - one signature for both forms
-            entity = _entity(entity)
-            if "name" in entity and next(iter(entity)) != "name":
-                entity = {"name": entity["name"], **entity}
-            return to_json(entity)
+    def in_order(self, entity: Any) -> dict[str, Any]:
+        """Return an entity with its members in the order they are written: ``name`` first where it stands alone."""
+        if not isinstance(entity, dict):
+            raise EventRefused("the metadata is not an object")
+        if self.metadata == "entity" and "name" in entity and next(iter(entity)) != "name":
+            return {"name": entity["name"], **entity}
+        return entity
 
-        return write
+    def read_state(self, payload: bytes) -> tuple[Any, bytes]:
+        """Return the value that :meth:`state_writer` wrote, and its JSON; raises ``ValueError`` for another's."""
+        value = _decode(payload)["value"]
+        return (_decode(value), value.encode()) if self.value == "string" else (value, _encode(value))
 
-
-def _entity(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise EventRefused("the metadata is not an object")
-    return value
+    def read_metadata(self, payload: bytes) -> tuple[Any, bytes]:
+        """Return the entity that :meth:`metadata_writer` wrote, and its JSON; raises ``ValueError`` for another's."""
+        if self.metadata == "entity":
+            return _decode(payload), payload
+        value = _decode(payload)["value"]
+        return value, _encode(value)
 
 
 def to_json(value: Any) -> bytes:

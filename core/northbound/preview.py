@@ -10,16 +10,19 @@ from typing import Literal
 
 from msgspec import Struct
 
+from northbound import policies
 from northbound.engine import Engine
 from northbound.errors import Rejected
 from northbound.events import Cleared, Event, Metadata, State
 from northbound.loading import Configuration, ConnectorInstance
 from northbound.message import Message, Outgoing
+from northbound.privacy.messages import MessagePolicy
 from northbound.shaping import Shaper
-from northbound.topics import TopicMatcher, TopicScheme
+from northbound.topics import TopicMatcher
 
-#: ``sent``; ``filtered``: outside the connector's topics; ``rejected``: it would become a dead letter.
-Outcome = Literal["sent", "filtered", "rejected"]
+#: ``sent``; ``filtered``: outside the connector's topics; ``withheld``: a privacy rule of the connector drops it;
+#: ``rejected``: it would become a dead letter.
+Outcome = Literal["sent", "filtered", "withheld", "rejected"]
 
 
 class Passage(Struct, frozen=True):
@@ -32,10 +35,14 @@ class Passage(Struct, frozen=True):
 
 
 class Previewed(Struct, frozen=True):
-    """What would become of one event: refused by the engine, with the reason, or a message and where it goes."""
+    """What would become of one event: refused by the engine, with the reason, or a message and where it goes.
+
+    ``dropped``: a privacy rule lets it go no further.
+    """
 
     message: Message | None
     refused: str = ""
+    dropped: bool = False
     passages: tuple[Passage, ...] = ()
 
 
@@ -44,29 +51,37 @@ class Preview:
 
     def __init__(self, configuration: Configuration) -> None:
         site = configuration.site
-        self.engine = Engine(site.scheme, site.payloads, org=site.org, retain_state=site.retain_state)
-        self._ways = [_Way(instance, self.engine.scheme) for instance in configuration.connectors]
+        self.policies, self.remark = policies.for_looking(configuration)
+        self.engine = Engine(
+            site.scheme, site.payloads, org=site.org, retain_state=site.retain_state, policy=self.policies.site
+        )
+        self._ways = [_Way(instance, configuration, self.policies) for instance in configuration.connectors]
 
     def event(self, event: Event, now: int) -> Previewed:
         """Return what would become of ``event``; ``now`` (ms since 1970) is its time where it has none."""
-        messages, refused = self.engine.process([event], now)
+        messages, refused, dropped = self.engine.process([event], now)
         if refused:
             return Previewed(None, refused[0][1])
-        message = messages[0]
+        if dropped:
+            return Previewed(None, dropped=True)
+        message = messages[-1]  # before it, in an overlap of keys, the clearing of what the previous one made
         return Previewed(message, passages=tuple(way.passage(message) for way in self._ways))
 
 
 class _Way:
     """The way to one connector, as its worker goes it."""
 
-    def __init__(self, instance: ConnectorInstance, scheme: TopicScheme) -> None:
+    def __init__(self, instance: ConnectorInstance, configuration: Configuration, found: policies.Policies) -> None:
         options = instance.options
+        site = configuration.site
+        policy = found.connectors.get(instance.name)
+        self._policy = None if policy is None else MessagePolicy(policy, site.scheme, site.payloads)
         connector = instance.create()
         self._name = instance.name
         self._matches = TopicMatcher(options.topics).matches
         self._filters = ", ".join(options.topics)
         self._shape = Shaper(
-            scheme,
+            site.scheme,
             options.limits.narrow(connector.limits),
             topic=options.topic or connector.default_topic,
             metadata_topic=options.metadata_topic or connector.default_metadata_topic,
@@ -78,7 +93,10 @@ class _Way:
         if not self._matches(message.topic):
             return Passage(self._name, "filtered", reason=f"outside its topics: {self._filters}")
         try:
-            return Passage(self._name, "sent", self._shape(message, 0))
+            protected = message if self._policy is None else self._policy.apply(message)
+            if protected is None:
+                return Passage(self._name, "withheld", reason="a privacy rule of this connector drops it")
+            return Passage(self._name, "sent", self._shape(protected, 0))
         except Rejected as error:
             return Passage(self._name, "rejected", reason=error.reason)
 

@@ -86,23 +86,12 @@ class Registry:
             self._load(point)
         self.rows.sort(key=lambda row: (row.kind or "~", row.type_name))
 
-    def connector(self, type_name: str) -> Plugin | None:
-        """Return the connector type of that name; ``None`` where none is installed."""
-        return self._find("connector", type_name)
-
-    def source(self, type_name: str) -> Plugin | None:
-        """Return the source type of that name; ``None`` where none is installed."""
-        return self._find("source", type_name)
-
-    def detector(self, type_name: str) -> Plugin | None:
-        """Return the detector type of that name; ``None`` where none is installed."""
-        return self._find("detector", type_name)
-
     def types(self, kind: PluginKind) -> list[str]:
         """Return the names of the working types of one kind."""
         return [row.type_name for row in self.rows if row.kind == kind and row.implementation is not None]
 
-    def _find(self, kind: PluginKind, type_name: str) -> Plugin | None:
+    def find(self, kind: PluginKind, type_name: str) -> Plugin | None:
+        """Return the type of that kind and name; ``None`` where none is installed."""
         found = [row for row in self.rows if row.type_name == type_name and row.kind in (kind, None)]
         found.sort(key=lambda row: row.implementation is None)
         return found[0] if found else None
@@ -161,7 +150,7 @@ class Registry:
             return "its Config is not a pydantic model"
         if issubclass(found, Connector) and not isinstance(found.limits, Limits):
             return "its limits are not a northbound.Limits"
-        taken = self._find(row.kind, row.type_name) if row.kind else None
+        taken = self.find(row.kind, row.type_name) if row.kind else None
         if taken is not None and taken.implementation is not None:
             return f"the type {row.type_name!r} is already provided by {taken.package}"
         try:

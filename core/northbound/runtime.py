@@ -20,6 +20,7 @@ from northbound.engine import Engine
 from northbound.errors import ConfigurationError, NorthboundError, Problem
 from northbound.intake import SourceIntake, SourceRunner
 from northbound.loading import Configuration, ConnectorInstance, SourceInstance
+from northbound.protection import Protection
 from northbound.status import Counters, Status
 from northbound.store import SqliteStore
 
@@ -35,7 +36,11 @@ class Runtime:
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
-        self._engine = _engine(configuration)
+        site = configuration.site
+        self._engine = Engine(site.scheme, site.payloads, org=site.org, retain_state=site.retain_state)
+        self._protection: Protection
+        self._guard: asyncio.Task[None]
+        self._starting: asyncio.Task[None]
         self._store: SqliteStore | None = None
         self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
         self._sources: dict[str, tuple[SourceRunner, asyncio.Task[None]]] = {}
@@ -66,6 +71,7 @@ class Runtime:
             sources=[runner.status() for runner, _ in self._sources.values()],
             connectors=[worker.status() for worker, _ in self._workers.values()],
             store=store.status(),
+            rules=self._protection.status(),
         )
 
     async def run(self, *, once: bool = False, started: asyncio.Event | None = None) -> None:
@@ -80,11 +86,12 @@ class Runtime:
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 broken = self._tasks.create_task(self._store.watch(), name="store")
+                self._protect(Protection(self.configuration))
                 await self._retire(self.configuration.connectors)
                 for connector in self.configuration.connectors:
                     await self._start_connector(connector)
-                for source in self.configuration.sources:
-                    self._start_source(source)
+                self._begin_reading()
+                await asyncio.sleep(0)  # a source that waits for nothing runs
                 if started is not None:
                     started.set()
                 if once:
@@ -93,6 +100,7 @@ class Runtime:
                     await self._stop.wait()
                 await self._shut_down(once=once)
                 self.final = self.status()
+                await self._unprotect()
                 broken.cancel()
         except BaseExceptionGroup as group:  # of the tasks: the one error that says most is raised in its place
             raise _first(group) from None
@@ -109,20 +117,29 @@ class Runtime:
             if getattr(old, key) != getattr(configuration, key):
                 problem = Problem(configuration.path, key, "cannot change while running", "restart the service")
                 raise ConfigurationError([problem])
+        rules_changed = (old.privacy, old.detectors) != (configuration.privacy, configuration.detectors)
+        protected = Protection(configuration) if rules_changed else None
+        self._starting.cancel()
         for name in [*self._sources]:
             if _find(old.sources, name) != _find(configuration.sources, name):
                 await self._stop_source(name)
-        stopping = [n for n in self._workers if _find(old.connectors, n) != _find(configuration.connectors, n)]
+        stopping = [
+            name
+            for name in self._workers
+            if _find(old.connectors, name) != _find(configuration.connectors, name)
+            or (protected and (protected.of_connector(name) or self._protection.of_connector(name)))
+        ]
         for name in stopping:
             await self._stop_connector(name)
+        if protected is not None:
+            await self._unprotect()
+            self._protect(protected)
         self.configuration = configuration
         await self._retire(configuration.connectors)
         for connector in configuration.connectors:
             if connector.name not in self._workers:
                 await self._start_connector(connector)
-        for source in configuration.sources:
-            if source.name not in self._sources:
-                self._start_source(source)
+        self._begin_reading()
         log.info("reloaded: %d connectors restarted, the others not touched", len(stopping))
 
     # starting
@@ -154,11 +171,31 @@ class Runtime:
 
     async def _start_connector(self, instance: ConnectorInstance) -> None:
         store = self._opened
-        worker = Worker(instance, store, self._engine.scheme, self.configuration.store)
+        policy = self._protection.of_connector(instance.name)
+        worker = Worker(instance, store, self._engine.scheme, self.configuration.store, policy)
         await worker.prepare()
         self.initial.setdefault(instance.name, copy(worker.status().counters))
         task = self._tasks.create_task(worker.run(), name=f"connector {instance.name}")
         self._workers[instance.name] = (worker, task)
+
+    def _protect(self, protection: Protection) -> None:
+        self._protection = protection
+        self._engine.policy = protection.site
+        self._guard = self._tasks.create_task(protection.run(), name="privacy")
+
+    async def _unprotect(self) -> None:
+        await self._cancel(self._guard)
+        await self._protection.close()
+
+    def _begin_reading(self) -> None:
+        self._starting = self._tasks.create_task(self._start_sources(), name="sources")
+
+    async def _start_sources(self) -> None:
+        """Start every source that does not run, once the detectors know what they need."""
+        await self._protection.learn()
+        for source in self.configuration.sources:
+            if source.name not in self._sources:
+                self._start_source(source)
 
     def _start_source(self, instance: SourceInstance) -> None:
         runner = SourceRunner(instance, SourceIntake(instance.name, self._engine, self._opened, self._unblocked))
@@ -173,12 +210,13 @@ class Runtime:
 
     async def _until_read(self) -> None:
         stop = self._tasks.create_task(self._stop.wait(), name="stop")
+        await asyncio.wait([stop, self._starting], return_when=asyncio.FIRST_COMPLETED)
         while not stop.done() and (waiting := [task for _, task in self._sources.values() if not task.done()]):
             await asyncio.wait([stop, *waiting], return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
 
     async def _shut_down(self, *, once: bool) -> None:
-        await self._cancel(*(task for _, task in self._sources.values()))
+        await self._cancel(self._starting, *(task for _, task in self._sources.values()))
         await self._opened.flush()
         for worker, _ in self._workers.values():
             worker.drain()
@@ -219,11 +257,6 @@ class Runtime:
             _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
             for task in late:
                 log.error("%s did not stop within %.0f s", task.get_name(), STOP_SECONDS)
-
-
-def _engine(configuration: Configuration) -> Engine:
-    site = configuration.site
-    return Engine(site.scheme, site.payloads, org=site.org, retain_state=site.retain_state)
 
 
 def _find(

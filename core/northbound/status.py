@@ -22,6 +22,7 @@ class Counters(Struct, kw_only=True):
     superseded: int = 0  # backlog full, when_full = "latest"
     dropped_queue_full: int = 0  # backlog full, when_full = "oldest"
     dropped_expired: int = 0  # older than the backlog's maximum age
+    withheld: int = 0  # dropped by a privacy rule of this connector
     dead: int = 0  # set aside as a dead letter
     from_snapshot: int = 0  # of all these, how many came from the first snapshot and not from the log
 
@@ -68,7 +69,17 @@ class SourceStatus(Struct, kw_only=True):
     received: int = 0  # events handed in
     refused: int = 0  # events and input that could not become messages
     last_refusal: str | None = None
+    dropped: int = 0  # events that a privacy rule let go no further
     committed: int = 0  # messages on disk
+
+
+class RuleStatus(Struct, kw_only=True):
+    """One privacy rule; ``connector`` where it acts on what one connector gets. The count is since start."""
+
+    name: str
+    action: str
+    connector: str | None = None
+    acted: int = 0  # pieces of text, values or events
 
 
 class StoreStatus(Struct, kw_only=True):
@@ -90,6 +101,7 @@ class Status(Struct, kw_only=True):
     sources: list[SourceStatus]
     connectors: list[ConnectorStatus]
     store: StoreStatus
+    rules: list[RuleStatus] = []
 
     @property
     def healthy(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from northbound.errors import DeliveryError, NotConnected, Rejected
 from northbound.message import Message, Outgoing
@@ -19,8 +19,10 @@ from northbound.store.records import Entries, Position, Settlement, stored_size
 #: A message that stands first in line at so many hang-ups in a row is poison.
 POISON_HANGUPS: Final = 3
 
-#: (message, sequence) → what is sent, ``None`` where it is not for this connector; may raise ``Rejected``.
-Route = Callable[[Message, int], Outgoing | None]
+#: Why a message is not sent: it is not for this connector, or a privacy rule keeps it back. Named as it is counted.
+Unsent = Literal["filtered", "withheld"]
+#: (message, sequence) → what is sent, or why not; may raise ``Rejected``.
+Route = Callable[[Message, int], Outgoing | Unsent]
 
 
 class Parcel:
@@ -118,8 +120,10 @@ class Window:
                 parcel.dead.append((sequence, message, error.reason))
                 counters.dead += 1
                 continue
-            if shaped is None:
+            if shaped == "filtered":
                 counters.filtered += 1
+            elif shaped == "withheld":
+                counters.withheld += 1
             else:
                 outgoing.append(shaped)
                 sources.append((sequence, message))

@@ -21,7 +21,7 @@ def state(value=True, *, org=None, time=None, system="sys-7", zones=("bld-1", "l
 
 
 def refusal(event, engine=ENGINE):
-    messages, refused = engine.process([event], NOW)
+    messages, refused, _ = engine.process([event], NOW)
     assert messages == []
     ((position, reason),) = refused
     assert position == 0
@@ -30,7 +30,7 @@ def refusal(event, engine=ENGINE):
 
 
 def test_a_state_becomes_a_message():
-    messages, refused = ENGINE.process([state({"power": True}, time=5)], NOW)
+    messages, refused, _ = ENGINE.process([state({"power": True}, time=5)], NOW)
     assert messages == [Message(TOPIC, rb'{"time":5,"value":"{\"power\":true}"}', "state", 5, True)]
     assert refused == []
 
@@ -80,7 +80,7 @@ def test_placeos_7_1_cases_1_and_5_through_the_whole_engine():
         PayloadFormat("s", "json", "envelope"),
     )
     zones = (None, "cards", "nek", "2042")
-    messages, refused = engine.process(
+    messages, refused, _ = engine.process(
         [
             State("org-donor", zones, "cs-9445", "12345", "M'Odule", 1, "power", "hello"),
             State("org-donor", zones, "cs-9445", "12345", "M'Odule", 1, "power", None),
@@ -161,7 +161,7 @@ def test_a_source_s_mistake_is_a_refusal_and_not_a_crash(event):
 
 def test_a_refused_event_leaves_the_others_in_order_with_their_positions():
     events = [state(0), state(time=-1), state(1), None, state(2), state({1}), state(3)]
-    messages, refused = ENGINE.process(events, NOW)
+    messages, refused, _ = ENGINE.process(events, NOW)
     assert [m.payload[-3:-2] for m in messages] == [b"0", b"1", b"2", b"3"]
     assert [position for position, _ in refused] == [1, 3, 5]
     assert ENGINE.process([], NOW) == ([], [])
@@ -171,7 +171,7 @@ def test_a_refused_event_leaves_the_others_in_order_with_their_positions():
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=30))
 def test_every_event_is_either_a_message_or_a_refusal(plan):
     events = [state(number, index=1 if good else 0) for good, number in plan]
-    messages, refused = ENGINE.process(events, NOW)
+    messages, refused, _ = ENGINE.process(events, NOW)
     assert [m.payload for m in messages] == [
         b'{"time":1700000000123,"value":"%d"}' % number for good, number in plan if good
     ]

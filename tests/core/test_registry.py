@@ -57,8 +57,8 @@ def good_point(name="good", type_name="good", **options):
 def registry(*points):
     """Return the registry of ``points`` among two good ones, which must be unaffected."""
     found = Registry([good_point("aaa", "first"), *points, good_point("zzz", "last")])
-    assert found.connector("first").implementation is Good
-    assert found.connector("last").implementation is Good
+    assert found.find("connector", "first").implementation is Good
+    assert found.find("connector", "last").implementation is Good
     return found
 
 
@@ -75,10 +75,10 @@ def test_a_good_plugin():
     ]
     assert found.types("connector") == ["tube"]
     assert found.types("source") == ["tap"]
-    assert found.connector("tube").implementation is Good
-    assert found.source("tap").implementation is GoodSource
-    assert found.connector("tap") is None
-    assert found.source("tube") is None
+    assert found.find("connector", "tube").implementation is Good
+    assert found.find("source", "tap").implementation is GoodSource
+    assert found.find("connector", "tap") is None
+    assert found.find("source", "tube") is None
 
 
 def test_a_plugin_may_be_an_object_with_methods():
@@ -91,7 +91,7 @@ def test_a_plugin_may_be_an_object_with_methods():
 
 
 def test_the_model_is_the_plugin_s_options_and_the_common_ones():
-    model = Registry([good_point()]).connector("good").model
+    model = Registry([good_point()]).find("connector", "good").model
     assert {"type", "url", "topics", "retry", "enabled"} <= set(model.model_fields)
     assert model.model_validate({"type": "good", "url": "x"}).url == "x"
     for wrong in ({"type": "other", "url": "x"}, {"type": "good"}, {"type": "good", "url": "x", "more": 1}):
@@ -100,7 +100,7 @@ def test_the_model_is_the_plugin_s_options_and_the_common_ones():
 
 
 def test_the_repr_of_options_tells_no_value():
-    model = Registry([good_point()]).connector("good").model
+    model = Registry([good_point()]).find("connector", "good").model
     options = model.model_validate({"type": "good", "url": "CANARY", "topic": "CANARY"})
     for text in (repr(options), str(options), f"{options!r}"):
         assert "CANARY" not in text
@@ -110,7 +110,7 @@ def test_the_repr_of_options_tells_no_value():
 def test_an_installation_without_plugins():
     found = Registry([])
     assert found.rows == []
-    assert found.connector("mqtt") is None
+    assert found.find("connector", "mqtt") is None
     assert found.types("connector") == []
 
 
@@ -170,8 +170,8 @@ def test_an_entry_point_that_gives_nothing_is_a_row_with_the_reason(point, error
 
 def test_a_broken_entry_point_is_found_under_its_name():
     found = registry(FakePoint("aws-iot", import_error("awsiot"), package="northbound", extras=["aws"]))
-    assert found.connector("aws-iot").hint == "pip install 'northbound[aws]'"
-    assert found.source("aws-iot").hint == "pip install 'northbound[aws]'"
+    assert found.find("connector", "aws-iot").hint == "pip install 'northbound[aws]'"
+    assert found.find("source", "aws-iot").hint == "pip install 'northbound[aws]'"
     assert "aws-iot" not in found.types("connector")
 
 
@@ -199,41 +199,41 @@ def clash(*names, base=northbound.Connector):
 )
 def test_a_wrong_class_is_a_row_and_its_neighbour_works(found, error):
     installed = registry(FakePoint("p", plugin({"wrong": found, "right": Good})))
-    row = installed.connector("wrong")
+    row = installed.find("connector", "wrong")
     assert error in row.error
     assert row.implementation is None
-    assert installed.connector("right").implementation is Good
+    assert installed.find("connector", "right").implementation is Good
     assert "wrong" not in installed.types("connector")
 
 
 def test_a_source_s_options_may_have_names_that_only_connectors_have():
     installed = registry(FakePoint("p", plugin(sources={"tap": clash("topic", base=northbound.Source)})))
-    assert installed.source("tap").error is None
+    assert installed.find("source", "tap").error is None
 
 
 def test_a_type_that_two_provide_is_the_first_one_s():
     installed = registry(good_point("p1", "tube", package="one"), good_point("p2", "tube", package="two"))
-    assert installed.connector("tube").package == "one"
+    assert installed.find("connector", "tube").package == "one"
     (second,) = [row for row in installed.rows if row.package == "two"]
     assert second.error == "the type 'tube' is already provided by one"
 
 
 def test_a_type_of_ours_cannot_be_taken_over():
     installed = registry(good_point("aaaa", "mqtt", package="other"), good_point("mqtt", "mqtt", package="northbound"))
-    assert installed.connector("mqtt").package == "northbound"
+    assert installed.find("connector", "mqtt").package == "northbound"
 
 
 def test_a_broken_provider_does_not_keep_a_type():
     installed = registry(
         FakePoint("p1", plugin({"tube": None}), package="one"), good_point("p2", "tube", package="two")
     )
-    assert installed.connector("tube").package == "two"
+    assert installed.find("connector", "tube").package == "two"
 
 
 def test_one_module_named_by_two_entry_points_is_one_plugin():
     module = plugin({"tube": Good})
     installed = registry(FakePoint("p1", module), FakePoint("p2", module))
-    assert installed.connector("tube").implementation is Good
+    assert installed.find("connector", "tube").implementation is Good
     assert [row.error is None for row in installed.rows if row.type_name in ("tube", "p2")] == [True, False]
 
 

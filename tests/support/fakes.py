@@ -12,6 +12,7 @@ from northbound.config import ConnectorOptions, ServiceOptions, SiteOptions, Sou
 from northbound.errors import PartialDelivery
 from northbound.events import State
 from northbound.loading import Configuration, ConnectorInstance, SourceInstance
+from northbound.privacy.options import PrivacyOptions
 from northbound.registry import Plugin
 
 
@@ -140,4 +141,6 @@ def configuration(folder: Path, *, connectors=(), sources=(), store=None, drain=
         ServiceOptions(drain=drain),
         tuple(connectors),
         tuple(sources),
+        PrivacyOptions(default=False),
+        (),
     )

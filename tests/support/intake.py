@@ -67,7 +67,7 @@ class RecordingIntake:
         assert checkpoint is None or len(checkpoint) <= 4096
         async with self._room:
             await self._room.wait_for(lambda: len(self._waiting) < self.capacity)
-        messages, refused = self.engine.process(events, NOW)
+        messages, refused, _ = self.engine.process(events, NOW)
         self.batches.append(list(events))
         self.messages += messages
         self.engine_refused += [reason for _, reason in refused]

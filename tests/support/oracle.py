@@ -16,6 +16,7 @@ from typing import NamedTuple
 FATES = (
     "acknowledged",
     "filtered",
+    "withheld",
     "overtaken",
     "superseded",
     "dropped_queue_full",

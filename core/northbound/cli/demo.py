@@ -138,7 +138,7 @@ def _prepare(path: Path) -> None:
 
 def _start_broker(stack: ExitStack, registry: Registry, path: Path) -> int | None:
     program = broker.find()
-    row = registry.connector("mqtt")
+    row = registry.find("connector", "mqtt")
     if program is None:
         note("Mosquitto is not installed (Debian: apt install mosquitto): the demo goes without a broker")
     elif row is None or row.implementation is None:

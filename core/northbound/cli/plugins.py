@@ -68,7 +68,7 @@ def _command(kind: PluginKind, name: str | None, *, as_json: bool) -> int:
     if name is None:
         _list([row for row in registry.rows if row.kind in (kind, None)], as_json=as_json)
         return 0
-    row = registry.connector(name) if kind == "connector" else registry.source(name)
+    row = registry.find(kind, name)
     if row is None:
         near = difflib.get_close_matches(name, registry.types(kind), n=1)
         known = ", ".join(registry.types(kind)) or "none is installed"

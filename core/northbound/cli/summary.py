@@ -12,6 +12,7 @@ from northbound.status import Counters, Status
 
 _WORDS = {
     "filtered": "outside its topics",
+    "withheld": "dropped by its privacy rules",
     "overtaken": "overtaken by newer values",
     "superseded": "superseded by newer values",
     "dropped_queue_full": "dropped, backlog full",

@@ -1,0 +1,229 @@
+"""The plain form of a text that hides something, and the way back to what was written.
+
+Percent-encoding, the escapes of JSON and character references of HTML (nested to any depth), compatibility forms of
+Unicode (NFKC), characters without a shape of their own, and the dashes, spaces and digits of other scripts cannot hide
+a match: detectors see the plain form. All of it takes time linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Final
+
+#: Decodings may hide in each other; deeper than this nobody but an attacker nests different ones.
+_ROUNDS: Final = 6
+_NAMED: Final = {
+    "amp": "&", "apos": "'", "colon": ":", "commat": "@", "dash": "-", "equals": "=", "gt": ">", "hyphen": "-",
+    "lowbar": "_", "lt": "<", "nbsp": " ", "num": "#", "percnt": "%", "period": ".", "plus": "+", "quot": '"',
+    "sol": "/",
+}  # fmt: skip
+_SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+# Runs are taken whole and from their beginning, so that no text makes the search go over them again and again.
+_ENCODED: Final = re.compile(
+    r"(?P<percent>(?:%(?:25)*+[0-9A-Fa-f]{2})++)"
+    r"|(?<!\\)\\++(?:u(?P<pair>[dD][89abAB][0-9A-Fa-f]{2}\\++u[dD][c-fC-F][0-9A-Fa-f]{2})"
+    r"|u(?P<four>[0-9A-Fa-f]{4})|u\{(?P<braced>[0-9A-Fa-f]{1,6})\}|x(?P<two>[0-9A-Fa-f]{2})|(?P<short>[\"'/bfnrt]))"
+    r"|&(?:amp;)*+(?:#(?P<decimal>[0-9]{1,7});?|#[xX](?P<hex>[0-9A-Fa-f]{1,6});?"
+    rf"|(?P<named>{'|'.join(_NAMED)});)"
+)
+_TRIPLE: Final = re.compile(r"%(?:25)*+([0-9A-Fa-f]{2})")
+_OTHER: Final = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
+_MARKS: Final = range(0x1160, 0x1200)  # jamo that join the one before them
+#: More marks on one character than any script writes; putting them in order takes time with their square.
+_MOST_MARKS: Final = 30
+_IDEOGRAPHIC_STOP: Final = "\u3002"
+#: What may hide something, as patterns over the UTF-8 of a text.
+HIDING: Final = (rb"%[0-9A-Fa-f]{2}", rb"\\", rb"&[#a-z]")
+
+
+class Plain:
+    """The plain form ``text``, and where its parts were in the original."""
+
+    __slots__ = ("_layers", "text")
+
+    def __init__(self, text: str, layers: list[_Layer]) -> None:
+        self.text = text
+        self._layers = layers
+
+    def origin(self, start: int, end: int) -> tuple[int, int]:
+        """Return the slice of the original that ``start`` to ``end`` of the plain form was made of."""
+        for layer in reversed(self._layers):
+            start, end = layer.before(start, end)
+        return start, end
+
+
+class _Layer:
+    """One round of changes: slices of the text after it, and of the text before it."""
+
+    __slots__ = ("_after_end", "_after_start", "_before_end", "_before_start")
+
+    def __init__(self) -> None:
+        self._after_start = array("q")
+        self._after_end = array("q")
+        self._before_start = array("q")
+        self._before_end = array("q")
+
+    def add(self, before_start: int, before_end: int, after_start: int, after_end: int) -> None:
+        self._before_start.append(before_start)
+        self._before_end.append(before_end)
+        self._after_start.append(after_start)
+        self._after_end.append(after_end)
+
+    def before(self, start: int, end: int) -> tuple[int, int]:
+        at = bisect_right(self._after_start, start) - 1
+        if at >= 0:
+            inside = start < self._after_end[at]
+            start = self._before_start[at] if inside else start + self._before_end[at] - self._after_end[at]
+        at = bisect_right(self._after_start, end - 1) - 1
+        if at >= 0:
+            inside = end - 1 < self._after_end[at]
+            end = self._before_end[at] if inside else end + self._before_end[at] - self._after_end[at]
+        return start, max(start, end)
+
+
+def plain(text: str) -> Plain | None:
+    """Return the plain form of ``text``; ``None`` where that is the text itself."""
+    layers: list[_Layer] = []
+    before = text
+    for _ in range(_ROUNDS):
+        changed = False
+        if "%" in before or "\\" in before or "&" in before:
+            layer, after = _applied(before, _decoded)
+            if after != before:
+                layers.append(layer)
+                before, changed = after, True
+        if not before.isascii() and not is_common(before):
+            layer, after = _applied(before, _folded)
+            if after != before:
+                layers.append(layer)
+                before, changed = after, True
+        if not changed:
+            break
+    return Plain(before, layers) if layers else None
+
+
+def is_common(text: str) -> bool:
+    """Whether ``text`` is in its compatibility form and holds nothing without a shape, as nearly every text is."""
+    return unicodedata.is_normalized("NFKC", text) and _uncommon().search(text) is None
+
+
+Change = tuple[int, int, str]
+
+
+def _applied(text: str, changes: Callable[[str], Iterator[Change]]) -> tuple[_Layer, str]:
+    layer = _Layer()
+    pieces: list[str] = []
+    done = length = 0
+    for start, end, new in changes(text):
+        length += start - done
+        layer.add(start, end, length, length + len(new))
+        pieces += (text[done:start], new)
+        length += len(new)
+        done = end
+    pieces.append(text[done:])
+    return layer, "".join(pieces)
+
+
+def _decoded(text: str) -> Iterator[Change]:
+    for match in _ENCODED.finditer(text):
+        kind = match.lastgroup
+        if kind == "percent":
+            yield from _percent(text, match.start(), match.end())
+            continue
+        assert kind is not None  # noqa: S101 - every alternative has a group
+        written = match[kind]
+        if kind == "named":
+            new = _NAMED[written]
+        elif kind == "short":
+            new = _SHORT.get(written, written)
+        elif kind == "pair":
+            new = chr(0x10000 + ((int(written[:4], 16) & 0x3FF) << 10) + (int(written[-4:], 16) & 0x3FF))
+        else:
+            new = _character(int(written, 10 if kind == "decimal" else 16))
+        yield match.start(), match.end(), new
+
+
+def _character(code: int) -> str:
+    return chr(code) if code <= sys.maxunicode and not 0xD800 <= code <= 0xDFFF else "\ufffd"
+
+
+def _percent(text: str, start: int, end: int) -> Iterator[Change]:
+    """Give each character of a run of percent-encoded bytes with the bytes that made it."""
+    triples = [(match.start(), match.end(), int(match[1], 16)) for match in _TRIPLE.finditer(text, start, end)]
+    try:
+        characters = bytes(code for _, _, code in triples).decode()
+    except UnicodeDecodeError:
+        for at, until, code in triples:
+            yield at, until, chr(code) if code < 0x80 else "\ufffd"
+        return
+    position = 0
+    for character in characters:
+        last = position + len(character.encode()) - 1
+        yield triples[position][0], triples[last][1], character
+        position = last + 1
+
+
+def _folded(text: str) -> Iterator[Change]:
+    for run in _OTHER.finditer(text):
+        start, stop = run.span()
+        while start < stop:
+            end = start + 1
+            while end < stop and end - start <= _MOST_MARKS and _joins(text[end]):
+                end += 1
+            new = _fold(text[start:end])
+            if new != text[start:end]:
+                yield start, end, new
+            start = end
+
+
+def _joins(character: str) -> bool:
+    return unicodedata.combining(character) != 0 or ord(character) in _MARKS
+
+
+def _fold(cluster: str) -> str:
+    return "".join(map(_common_form, unicodedata.normalize("NFKC", cluster)))
+
+
+@cache
+def _special() -> dict[str, str]:
+    """Return the plain form of each character that NFKC leaves and that could hide something."""
+    found = {_IDEOGRAPHIC_STOP: "."}
+    for code in (*range(0x80, 0x20000), *range(0xE0000, 0xE0200)):  # the planes between hold ideographs
+        character = chr(code)
+        category = unicodedata.category(character)
+        if (
+            category == "Cf"
+            or 0xFE00 <= code <= 0xFE0F
+            or 0xE0100 <= code <= 0xE01EF
+            or code in (0x34F, 0x115F, 0x1160)
+        ):
+            found[character] = ""
+        elif category == "Pd" or code == 0x2212:  # a minus sign looks like a dash
+            found[character] = "-"
+        elif category == "Zs":
+            found[character] = " "
+        elif category == "Nd":
+            found[character] = str(unicodedata.decimal(character))
+    return found
+
+
+def _common_form(character: str) -> str:
+    return character if character.isascii() else _special().get(character, character)
+
+
+@cache
+def _uncommon() -> re.Pattern[str]:
+    """Return the class of these characters, as ranges."""
+    ranges: list[list[int]] = []
+    for code in sorted(map(ord, _special())):
+        if ranges and code == ranges[-1][1] + 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + "]")

@@ -1,0 +1,236 @@
+"""Rules over topic, payload and metadata. Pure: no clock, no disk, no socket.
+
+What the rules make of a topic depends on the address alone, so that a value, its successors and its clearing share one
+topic; it is worked out once for each topic and kept as a :class:`Plan`. A value is walked only where one search over
+its JSON says that something may be found in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from northbound.message import Kind
+from northbound.payloads import to_json
+from northbound.privacy.actions import Generalise, Hash
+from northbound.privacy.keys import own_hashes
+from northbound.privacy.rules import Rule
+from northbound.privacy.texts import Dropped, Texts, Withheld
+from northbound.privacy.walker import Walker
+from northbound.topics import TopicScheme
+
+_CACHED_PLANS: Final = 50_000
+_MOST_ACTS: Final = 20_000
+_OTHER_TOPICS: Final = "(other topics)"
+_EMPTY_LEVEL: Final = "redacted"
+_WITHHELD: Final = "[withheld]"
+_DROPPED_TOPIC: Final = "(dropped)"
+
+
+class Act(msgspec.Struct, frozen=True):
+    """One rule has acted: on which topic (as it is afterwards), and how often."""
+
+    rule: str
+    action: str
+    kind: Kind
+    topic: str
+    count: int
+
+
+class Plan:
+    """What a policy makes of one topic, and of the values there.
+
+    In an overlap of keys ``previous`` is the topic under the previous one; ``superseded``, whether it has been cleared.
+    """
+
+    __slots__ = ("acts", "always", "dropped", "key", "kind", "previous", "superseded", "time", "topic", "walker")
+
+    def __init__(self, kind: Kind, topic: str, key: str) -> None:
+        self.kind: Kind = kind
+        self.topic = topic
+        self.key = key
+        self.dropped: Rule | None = None
+        self.walker: Walker | None = None
+        self.always = False
+        self.acts: Sequence[tuple[Rule, int]] = ()
+        self.previous: str | None = None
+        self.superseded = False
+        self.time: Generalise | None = None
+
+
+class Policy:
+    """The rules of one stage: those before the store, or those of one connector."""
+
+    def __init__(self, rules: Sequence[Rule], scheme: TopicScheme) -> None:
+        self.rules = tuple(rules)
+        self._scheme = scheme
+        self._names = (*scheme.hierarchy, "system", "driver", "module", "state")
+        self._hashes = [rule.action for rule in rules if isinstance(rule.action, Hash)]
+        self.texts = Texts(rules, own_hashes(form for action in self._hashes for form in action.forms))
+        self._uniform = all(rule.everywhere and not rule.whole for rule in rules)
+        self._walkers: dict[tuple[Rule, ...], Walker] = {}
+        self._plans: dict[str, Plan] = {}
+        self._acts: dict[tuple[Rule, Kind, str], int] = {}
+        self.counts: dict[str, int] = dict.fromkeys((rule.name for rule in rules), 0)
+
+    def begin(self, now: int) -> None:
+        """Take in what time it is (ms since 1970) before a batch: an overlap of keys may have ended."""
+        changed = False
+        for action in self._hashes:
+            changed |= action.begin(now)
+        if changed:
+            self._plans.clear()
+
+    def plan(self, kind: Kind, topic: str, org: str, place: Any) -> Plan:
+        """Return what becomes of ``topic``, and how to treat the values there.
+
+        ``place`` has the address: an event, or an :class:`northbound.Address`. Raises :class:`Withheld`.
+        """
+        plan = self._plans.get(topic)
+        if plan is None:
+            plan = self._new_plan(kind, topic, org, place)
+            if len(self._plans) >= _CACHED_PLANS:
+                self._plans.clear()
+            self._plans[topic] = plan
+        return plan
+
+    def value(self, plan: Plan, value: Any, text: bytes) -> bytes:
+        """Return the JSON of ``value`` after the rules; ``text`` is its JSON before.
+
+        Raises :class:`Dropped` and :class:`Withheld`.
+        """
+        if plan.dropped is not None:
+            self._record(plan, plan.acts)
+            raise Dropped(plan.dropped, plan.acts)
+        walker = plan.walker
+        acts = list(plan.acts)
+        if walker is not None and (plan.always or walker.suspects(value, text)):
+            before = value
+            try:
+                value = walker.walk(value, plan.key, acts)
+            except Dropped as dropped:
+                self._record(plan, [*acts, *dropped.acts])
+                raise
+            if value is not before:
+                text = to_json(value)
+        if acts:
+            self._record(plan, acts)
+        return text
+
+    def cleared(self, plan: Plan) -> bytes:
+        """Return the payload of a topic whose value is gone, an empty one. Raises :class:`Dropped`."""
+        if plan.acts:
+            self._record(plan, plan.acts)
+        if plan.dropped is not None:
+            raise Dropped(plan.dropped, plan.acts)
+        return b""
+
+    def scrub(self, text: str) -> str:
+        """Return a text that is no value (a reason, a line of a log) after all rules that detect something."""
+        rules = [rule for rule in self.rules if not rule.whole]
+        try:
+            replaced = self.texts.apply(text, "", rules)
+        except (Dropped, Withheld, UnicodeEncodeError):
+            return _WITHHELD
+        if replaced is None:
+            return text
+        return _WITHHELD if replaced.whole is not None else replaced.text
+
+    def take_acts(self) -> list[Act]:
+        """Return what the rules have done since this was last asked."""
+        acts, self._acts = self._acts, {}
+        return [Act(rule.name, rule.kind, kind, topic, count) for (rule, kind, topic), count in acts.items()]
+
+    # topics
+
+    def _new_plan(self, kind: Kind, topic: str, org: str, place: Any) -> Plan:
+        state = place.state if kind == "state" else None
+        rules = self.rules if self._uniform else tuple(r for r in self.rules if r.selects(kind, topic, state))
+        plan = Plan(kind, topic, state or "")
+        if not rules:
+            return plan
+        dropping = next((r for r in rules if r.whole and r.kind == "drop" and r.cursor() is None), None)
+        levels = self._levels_of(kind, org, place)
+        acts: list[tuple[Rule, int]] = []
+        try:
+            if dropping is not None:
+                raise Dropped(dropping, [(dropping, 1)])  # noqa: TRY301 - the way of every rule that drops
+            changed = self._treated(levels, rules, acts)
+            plan.topic = self._topic(kind, changed, place) if changed != levels else topic
+            if plan.topic != topic and any(action.overlap for action in self._hashes):
+                previous = self._previous(levels, rules)
+                old = self._topic(kind, previous, place)
+                plan.previous = old if old != plan.topic else None
+        except Dropped as dropped:
+            plan.dropped = dropped.rule
+            # The topic may be what it was dropped for, so it is not written anywhere either.
+            plan.topic = _DROPPED_TOPIC
+            acts += dropped.acts
+        plan.acts = tuple(acts)
+        value_rules = tuple(rule for rule in rules if rule.looks_at_values)
+        if value_rules:
+            plan.walker = self._walker(value_rules)
+            plan.always = plan.walker.always or bool(state and plan.walker.suspects_under(state))
+        plan.time = next((rule.message_time for rule in rules if rule.message_time is not None), None)
+        return plan
+
+    def _levels_of(self, kind: Kind, org: str, place: Any) -> dict[str, str | None]:
+        if kind == "metadata":
+            return {"org": org, "id": place.id}
+        values = (org, *place.zones, place.system, place.driver, place.module, place.state)
+        return dict(zip(self._names, values, strict=True))
+
+    def _treated(
+        self, levels: Mapping[str, str | None], rules: Sequence[Rule], acts: list[tuple[Rule, int]]
+    ) -> dict[str, str | None]:
+        changed = dict(levels)
+        for name, text in levels.items():
+            here = [rule for rule in rules if rule.looks_at_level(name)]
+            if text and here:
+                changed[name] = self._level(text, here, acts)
+        return changed
+
+    def _level(self, text: str, rules: Sequence[Rule], acts: list[tuple[Rule, int]]) -> str:
+        replaced = self.texts.apply(text, "", rules)
+        if replaced is None:
+            return text
+        acts += replaced.acts
+        rule = replaced.whole
+        if rule is None and replaced.text:
+            return replaced.text
+        # A level cannot be left out, and null has no place in a topic.
+        return (rule or replaced.acts[-1][0]).placeholder or _EMPTY_LEVEL
+
+    def _previous(self, levels: Mapping[str, str | None], rules: Sequence[Rule]) -> dict[str, str | None]:
+        self.texts.previous = True
+        try:
+            return self._treated(levels, rules, [])
+        finally:
+            self.texts.previous = False
+
+    def _topic(self, kind: Kind, levels: Mapping[str, str | None], place: Any) -> str:
+        if kind == "metadata":
+            # Where PlaceOS is imitated, "org" stands there in place of the organisation.
+            return self._scheme.metadata_topic(levels["org"] or "", levels["id"] or "")
+        org, *zones, system, driver, module, state = levels.values()
+        return self._scheme.state_topic(
+            org or "", tuple(zones), system or "", driver or "", module or "", place.index, state or ""
+        )
+
+    # values
+
+    def _walker(self, rules: tuple[Rule, ...]) -> Walker:
+        walker = self._walkers.get(rules)
+        if walker is None:
+            walker = self._walkers[rules] = Walker(rules, self.texts)
+        return walker
+
+    def _record(self, plan: Plan, acts: Sequence[tuple[Rule, int]]) -> None:
+        for rule, count in acts:
+            self.counts[rule.name] += count
+            key = (rule, plan.kind, plan.topic)
+            if key not in self._acts and len(self._acts) >= _MOST_ACTS:
+                key = (rule, plan.kind, _OTHER_TOPICS)
+            self._acts[key] = self._acts.get(key, 0) + count

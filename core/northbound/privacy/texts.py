@@ -1,0 +1,286 @@
+"""What the rules make of one text: a string of a value, an object key, one level of a topic.
+
+Rules act in their order. A piece of text that one has replaced is out of reach of those behind it; of a match that
+reaches beyond such a piece, the rest is still acted on. A piece that ``allow`` names is left alone by later rules whose
+match lies wholly within it. Matches of one rule that overlap are one. A hash of our own is never looked into.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import re2
+
+from northbound.errors import EventRefused
+from northbound.privacy.actions import Action
+from northbound.privacy.detector import Detector
+from northbound.privacy.plain import HIDING, is_common, plain
+from northbound.privacy.rules import Rule
+
+_NON_ASCII: Final = rb"[\x80-\xff]"
+
+
+class Dropped(Exception):
+    """The whole event goes. ``acts`` says what the rules had done until then, ``rule`` is the last of them."""
+
+    def __init__(self, rule: Rule, acts: Sequence[tuple[Rule, int]]) -> None:
+        self.rule = rule
+        self.acts = acts
+
+
+class Withheld(EventRefused):
+    """A rule could not be evaluated, so the event does not go on. The words name the rule and hold no value."""
+
+    def __init__(self, rule: Rule, error: Exception) -> None:
+        super().__init__(f"the privacy rule {rule.name!r} could not be evaluated: {type(error).__name__}")
+
+
+class Match(NamedTuple):
+    """What one rule found, as a slice of the original text. ``text`` is its plain form."""
+
+    start: int
+    end: int
+    text: str
+    canonical: str | None
+    detector: Detector | None
+
+
+class Replaced(NamedTuple):
+    """A text after the rules. ``acts`` says which rule acted how often, ``whole`` which one took all of it."""
+
+    text: str
+    acts: Sequence[tuple[Rule, int]]
+    whole: Rule | None = None
+
+
+class Literals:
+    """Tells by one search which detectors may find something in a text."""
+
+    def __init__(self, detectors: Sequence[Detector]) -> None:
+        self._masks: list[int] = []
+        options = re2.Options()
+        options.encoding = re2.Options.Encoding.LATIN1
+        options.case_sensitive = False
+        self._set = re2.Set.SearchSet(options)
+        self.always = 0
+        for place, detector in enumerate(detectors):
+            if not detector.literals:
+                self.always |= 1 << place
+            for literal in detector.literals:
+                self._add(re2.escape(literal.encode()), 1 << place)
+        self.every = (1 << len(detectors)) - 1
+        self._hidden = 1 << len(detectors)
+        self._foreign = self._hidden << 1
+        for pattern in HIDING:
+            self._add(pattern, self._hidden)
+        self._add(_NON_ASCII, self._foreign)
+        self._set.Compile()
+
+    def _add(self, pattern: bytes, mask: int) -> None:
+        self._set.Add(pattern)
+        self._masks.append(mask)
+
+    def of(self, text: bytes) -> int:
+        """Return a bit for each detector that may find something in this UTF-8, or in what it hides; 0 for none."""
+        hits = self._set.Match(text)
+        mask = self.always
+        for hit in hits:
+            mask |= self._masks[hit]
+        if mask >= self._hidden:
+            if mask & self._hidden or not is_common(text.decode()):
+                return self.every
+            mask &= ~self._foreign
+        return mask
+
+
+class Texts:
+    """Applies rules to single texts. ``own`` is the pattern of the hashes these rules write."""
+
+    def __init__(self, rules: Sequence[Rule], own: re.Pattern[str] | None) -> None:
+        self.detectors = tuple(dict.fromkeys(detector for rule in rules for detector in rule.detectors))
+        self.literals = Literals(self.detectors)
+        self._bits = {detector: 1 << place for place, detector in enumerate(self.detectors)}
+        self._own = own
+        self.previous = False  # whether hashes are those of the previous key
+
+    def bits(self, rules: Sequence[Rule]) -> int:
+        """Return a bit for each detector of ``rules``, as :class:`Literals` says them."""
+        return sum({self._bits[detector] for rule in rules for detector in rule.detectors})
+
+    def apply(self, text: str, key: str, rules: Sequence[Rule], *, number: bool = False) -> Replaced | None:
+        """Return ``text`` after ``rules``, ``None`` where nothing was found. ``number``: it is a JSON number.
+
+        Raises :class:`Dropped` and :class:`Withheld`.
+        """
+        mask = self.literals.of(text.encode()) | (self.literals.of(key.encode()) if key else 0)
+        pieces = _Pieces()
+        acts: list[tuple[Rule, int]] = []
+        for rule in rules:
+            try:
+                matches = self._of_rule(text, key, rule, mask, number=number)
+                if not matches:
+                    continue
+                if rule.kind == "allow":
+                    pieces.allow(matches)
+                    continue
+                left = pieces.left(matches)
+                written = [(m.start, m.end, self._written(rule.action, m)) for m in left] if rule.replaces else []
+            except Exception as error:  # noqa: BLE001 - a third party's detector may raise anything, and then nothing goes on
+                raise Withheld(rule, error) from None
+            if not left:
+                continue
+            if rule.replaces and all(text[start:end] == new for start, end, new in written):
+                pieces.replace(written)  # as the rule wants it already: taken, and nothing done
+                continue
+            acts.append((rule, len(left)))
+            if rule.kind == "drop":
+                raise Dropped(rule, acts)
+            if rule.scope != "text":
+                return Replaced(text, acts, rule)
+            pieces.replace(written)
+        return Replaced(pieces.joined(text), acts) if acts else None
+
+    def _of_rule(self, text: str, key: str, rule: Rule, mask: int, *, number: bool) -> list[Match]:
+        if rule.whole:
+            return [Match(at, at + len(piece), piece, None, None) for at, piece in self._foreign(text) if piece]
+        detectors = [d for d in rule.detectors if mask & self._bits[d] and (d.numbers or not number)]
+        return self._matches(text, key, detectors) if detectors else []
+
+    def _written(self, action: Action, match: Match) -> str:
+        return action.text(match.text, match.canonical, match.detector, previous=self.previous)
+
+    def _matches(self, text: str, key: str, detectors: Sequence[Detector]) -> list[Match]:
+        """Return what the detectors of one rule find, in order, overlapping ones as one."""
+        found: list[Match] = []
+        shown = plain(text)
+        if shown is not None:
+            for detector in detectors:
+                for start, end, canonical in self._found(shown.text, key, detector):
+                    found.append(Match(*shown.origin(start, end), shown.text[start:end], canonical, detector))
+            found = _merged(text, found)
+        as_written = [
+            Match(start, end, text[start:end], canonical, detector)
+            for detector in detectors
+            for start, end, canonical in self._found(text, key, detector)
+        ]
+        if not found:
+            return _merged(text, as_written)
+        return _merged(text, [*found, *_apart(_merged(text, as_written), found)])
+
+    def _found(self, text: str, key: str, detector: Detector) -> Iterator[tuple[int, int, str | None]]:
+        for offset, piece in self._foreign(text):
+            if piece:
+                for start, end, canonical in detector.find(piece, key):
+                    if start < end:
+                        yield offset + start, offset + end, canonical
+
+    def _foreign(self, text: str) -> Iterator[tuple[int, str]]:
+        """Give the pieces between hashes of our own."""
+        done = 0
+        if self._own is not None:
+            for own in self._own.finditer(text):
+                yield done, text[done : own.start()]
+                done = own.end()
+        yield done, text[done:]
+
+
+def _merged(text: str, matches: list[Match]) -> list[Match]:
+    """Return ``matches`` in order, those that overlap as one: what covers all of it says what it is."""
+    matches.sort(key=lambda match: (match.start, -match.end))
+    merged: list[Match] = []
+    for match in matches:
+        last = merged[-1] if merged else None
+        if last is None or match.start >= last.end:
+            merged.append(match)
+        elif match.end > last.end:
+            merged[-1] = Match(last.start, match.end, text[last.start : match.end], None, None)
+    return merged
+
+
+def _apart(matches: list[Match], others: list[Match]) -> Iterator[Match]:
+    """Give the matches that overlap none of the others; both are in order."""
+    at = 0
+    for match in matches:
+        while at < len(others) and others[at].end <= match.start:
+            at += 1
+        if at == len(others) or others[at].start >= match.end:
+            yield match
+
+
+class _Pieces:
+    """What has become of the pieces of one text so far."""
+
+    def __init__(self) -> None:
+        self._replaced: list[tuple[int, int, str]] = []
+        self._allowed: list[tuple[int, int]] = []
+
+    def allow(self, matches: list[Match]) -> None:
+        joined: list[tuple[int, int]] = []
+        for start, end in sorted([*self._allowed, *((match.start, match.end) for match in matches)]):
+            if joined and start < joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+            else:
+                joined.append((start, end))
+        self._allowed = joined
+
+    def left(self, matches: list[Match]) -> list[Match]:
+        """Return what of ``matches`` is neither excepted nor replaced already."""
+        if self._allowed:
+            matches = [match for match in matches if not self._is_allowed(match)]
+        if not self._replaced:
+            return matches
+        left: list[Match] = []
+        at = 0
+        for match in matches:
+            start = match.start
+            while at < len(self._replaced) and self._replaced[at][1] <= start:
+                at += 1
+            here = at
+            while here < len(self._replaced) and self._replaced[here][0] < match.end:
+                if self._replaced[here][0] > start:
+                    left.append(_rest(match, start, self._replaced[here][0]))
+                start = max(start, self._replaced[here][1])
+                here += 1
+            if start < match.end:
+                left.append(match if start == match.start else _rest(match, start, match.end))
+        return left
+
+    def _is_allowed(self, match: Match) -> bool:
+        at = bisect_right(self._allowed, (match.start, sys.maxsize)) - 1
+        return at >= 0 and match.end <= self._allowed[at][1]
+
+    def replace(self, pieces: list[tuple[int, int, str]]) -> None:
+        self._replaced = sorted([*self._replaced, *pieces]) if self._replaced else pieces
+
+    def joined(self, text: str) -> str:
+        parts: list[str] = []
+        done = 0
+        for start, end, written in self._replaced:
+            parts += (text[done:start], written)
+            done = end
+        parts.append(text[done:])
+        return "".join(parts)
+
+
+def _rest(match: Match, start: int, end: int) -> Match:
+    if (start, end) == (match.start, match.end):
+        return match
+    # Where the match was hidden, the plain form cannot be cut at the same places: all of it says what the rest is.
+    whole = match.end - match.start == len(match.text)
+    text = match.text[start - match.start : end - match.start] if whole else match.text
+    return Match(start, end, text, None, None)
+
+
+def nested_json(text: str) -> Any:
+    """Return the document that ``text`` is, numbers as they were written; raises ``ValueError`` where it is none."""
+    import decimal  # noqa: PLC0415 - only where a string holds JSON
+
+    try:
+        return msgspec.json.Decoder(float_hook=decimal.Decimal).decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise ValueError("not JSON") from error

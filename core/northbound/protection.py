@@ -1,0 +1,132 @@
+"""The privacy policies of a running service: their secret, their audit log, and what their detectors have to learn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from northbound import policies
+from northbound.loading import Configuration, SourceInstance
+from northbound.privacy.audit import AuditLog
+from northbound.privacy.detector import Detector
+from northbound.privacy.messages import MessagePolicy
+from northbound.privacy.policy import Policy
+from northbound.status import RuleStatus
+
+log = logging.getLogger(__name__)
+
+#: How often the audit log is written: what a crash may take from it.
+AUDIT_SECONDS: Final = 1.0
+#: How often detectors look at their files and sources again.
+REFRESH_SECONDS: Final = 60.0
+_FIRST_PAUSE_SECONDS: Final = 1.0
+
+
+class Protection:
+    """What stands between the sources and the store, and between the store and a connector."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._policies, words = policies.for_service(configuration)
+        if words:
+            log.warning("%s", words)
+        options = configuration.privacy
+        self._audit: AuditLog | None = None
+        if options.audit and options.all_rules:
+            store = configuration.store.path
+            path = options.audit_path or store.with_name(f"{store.name}.audit.jsonl")
+            self._audit = AuditLog(path, max_bytes=int(options.audit_max_bytes), files=options.audit_files)
+
+    @property
+    def site(self) -> Policy | None:
+        """The rules before the store."""
+        return self._policies.site
+
+    def of_connector(self, name: str) -> MessagePolicy | None:
+        """Return the rules of one connector; ``None`` where it has none of its own."""
+        policy = self._policies.connectors.get(name)
+        site = self._configuration.site
+        return None if policy is None else MessagePolicy(policy, site.scheme, site.payloads)
+
+    def status(self) -> list[RuleStatus]:
+        """Return each rule's count."""
+        return [
+            RuleStatus(name=rule.name, action=rule.kind, connector=connector, acted=policy.counts[rule.name])
+            for connector, policy in self._all()
+            for rule in policy.rules
+        ]
+
+    async def learn(self) -> None:
+        """Ask the sources that detectors learn from whom they know, until all have answered."""
+        pause = _FIRST_PAUSE_SECONDS
+        waiting = self._learners()
+        while waiting:
+            waiting = [(detector, source) for detector, source in waiting if not await _taught(detector, source)]
+            if waiting:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, REFRESH_SECONDS)
+
+    async def run(self) -> None:
+        """Write the audit log and keep the detectors up to date, until cancelled."""
+        refreshed = time.monotonic()
+        while True:
+            await asyncio.sleep(AUDIT_SECONDS)
+            await self._write()
+            if time.monotonic() - refreshed >= REFRESH_SECONDS:
+                await self._refresh()
+                refreshed = time.monotonic()
+
+    async def close(self) -> None:
+        """Write what the rules have done since, and close the audit log."""
+        await self._write()
+        if self._audit is not None:
+            self._audit.close()
+
+    def _all(self) -> Iterable[tuple[str | None, Policy]]:
+        if self._policies.site is not None:
+            yield None, self._policies.site
+        yield from self._policies.connectors.items()
+
+    def _learners(self) -> list[tuple[Detector, SourceInstance]]:
+        sources = {source.name: source for source in self._configuration.sources}
+        return [
+            (detector, sources[detector.learns_from])
+            for detector in self._policies.detectors.values()
+            if detector.learns_from is not None
+        ]
+
+    async def _write(self) -> None:
+        acts = [(connector, act) for connector, policy in self._all() for act in policy.take_acts()]
+        if self._audit is not None and (acts or self._audit.error):
+            await asyncio.to_thread(self._audit.write, time.time_ns() // 1_000_000, acts)
+
+    async def _refresh(self) -> None:
+        for name, detector in self._policies.detectors.items():
+            try:
+                await asyncio.to_thread(detector.refresh)
+            except OSError as error:
+                log.warning("detector %s: %s: %s; what it knew goes on", name, error.filename, error.strerror)
+            except Exception as error:  # noqa: BLE001 - a third party's detector may raise anything; its words may be private
+                log.error("detector %s: %s; what it knew goes on", name, type(error).__name__)  # noqa: TRY400
+        for detector, source in self._learners():
+            await _taught(detector, source)
+
+
+async def _taught(detector: Detector, source: SourceInstance) -> bool:
+    """Let a detector learn from a source; returns whether that went well."""
+    try:
+        people = await source.create().people()
+        await asyncio.to_thread(detector.learn, people)
+    except Exception as error:  # noqa: BLE001 - a third party's source may raise anything; its words may be private
+        log.warning(
+            "%s does not say whom it knows (%s), which detector %s needs",
+            source.name,
+            type(error).__name__,
+            detector.name,
+        )
+        return False
+    log.info("detector %s looks for %d people that %s knows", detector.name, len(people), source.name)
+    return True
