@@ -57,6 +57,10 @@ class Runtime:
         """Begin to shut down; :meth:`run` returns when done."""
         self._stop.set()
 
+    def shareable(self, words: str) -> str:
+        """Return words (a line of a log) after the privacy rules, for whatever may have got into them."""
+        return self._engine.shareable(words)
+
     @property
     def failed_sources(self) -> list[str]:
         """Sources that ended with an error, in words."""

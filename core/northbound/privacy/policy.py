@@ -101,12 +101,15 @@ class Policy:
 
         Raises :class:`Dropped` and :class:`Withheld`.
         """
+        walker = plan.walker
+        suspected = walker is not None and (plan.always or walker.suspects(value, text))
+        if not suspected and not plan.acts:
+            return text  # as nearly every value goes
         if plan.dropped is not None:
             self._record(plan, plan.acts)
             raise Dropped(plan.dropped, plan.acts)
-        walker = plan.walker
         acts = list(plan.acts)
-        if walker is not None and (plan.always or walker.suspects(value, text)):
+        if suspected and walker is not None:
             before = value
             try:
                 value = walker.walk(value, plan.key, acts)

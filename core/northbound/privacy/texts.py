@@ -89,6 +89,8 @@ class Literals:
         """Return a bit for each detector that may find something in this UTF-8, or in what it hides; 0 for none."""
         hits = self._set.Match(text)
         mask = self.always
+        if hits is None:
+            return mask
         for hit in hits:
             mask |= self._masks[hit]
         if mask >= self._hidden:

@@ -39,6 +39,7 @@ class Walker:
         self._rules = tuple(rules)
         self._texts = texts
         self._bits = texts.bits(self._rules)
+        self._literals_of = texts.literals.of
         self._numbers = any(detector.numbers for rule in rules for detector in rule.detectors)
         self._start: Cursors = tuple(rule.cursor() for rule in rules)
         self._placed = any(cursor is not None for cursor in self._start)
@@ -49,7 +50,7 @@ class Walker:
         """Return whether something may be found in ``value``, of which ``text`` is the JSON."""
         if type(value) in _SCALARS and not self._numbers:
             return False
-        return self._texts.literals.of(text) & self._bits != 0
+        return self._literals_of(text) & self._bits != 0
 
     def suspects_under(self, key: str) -> bool:
         """Return whether something may be found in any string because it stands under ``key``."""
