@@ -102,7 +102,7 @@ def _by_hand(book: Book) -> None:
     rows = [{"ip": mark(f"10.9.8.{n}"), "name": f"panel-{n}"} for n in range(1, 9)]
     book.true("nested", book.state({"panels": rows}, "inventory"))
     book.true("json-in-string", book.state(JsonText({"rows": JsonText(rows)}), "inventory"))
-    book.true("object-key", book.state({mark(f"10.9.7.{n}"): "up" for n in range(1, 4)}, "reachability"))
+    book.true("object-key", book.state([{mark(f"10.9.7.{n}"): "up"} for n in range(1, 4)], "reachability"))
 
 
 def _near(book: Book) -> None:

@@ -116,7 +116,7 @@ def _by_hand(book: Book) -> None:
     table = [{"mac": mark(f"b8:27:eb:10:20:{n:02x}"), "port": n} for n in range(1, 9)]
     book.true("nested", book.state(table, "mac_table", module="Switch"))
     book.true(
-        "object-key", book.state({mark(f"b8:27:eb:10:21:{n:02x}"): {"rssi": -60 - n} for n in range(5)}, "clients")
+        "object-key", book.state([{mark(f"b8:27:eb:10:21:{n:02x}"): {"rssi": -60 - n}} for n in range(5)], "clients")
     )
     book.true("json-in-string", book.state({"raw": JsonText({"t": JsonText(table)})}, "mac_table"))
 

@@ -61,6 +61,6 @@ def fill(book: Book) -> None:
         f"端末 {one} を確認",
     ):
         book.true("embedded", book.state(text, "log"))
-    book.true("object-key", book.state({mark(f"B-0042{n:02}"): "in" for n in range(6)}, "presence"))
+    book.true("object-key", book.state([{mark(f"B-0042{n:02}"): "in"} for n in range(6)], "presence"))
     book.true("json-in-string", book.state(JsonText({"rows": JsonText([one, two])}), "raw"))
     book.misses(near("regex"))

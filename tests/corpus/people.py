@@ -107,7 +107,7 @@ def _by_hand(book: Book) -> None:
     guests = [{"name": mark(name), "company": "Acme"} for name in NAMES[20:32]]
     book.true("nested", book.state({"visitors": guests}, "visitors", module="VisitorMailer"))
     book.true("json-in-string", book.state(JsonText({"v": JsonText(guests)}), "visitors"))
-    book.true("object-key", book.state({mark(name): "in" for name in NAMES[32:40]}, "presence"))
+    book.true("object-key", book.state([{mark(name): "in"} for name in NAMES[32:40]], "presence"))
 
 
 def _near(book: Book) -> None:
