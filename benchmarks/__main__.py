@@ -19,26 +19,28 @@ from pathlib import Path
 
 from tests.support.mosquitto import BINARY, Mosquitto, free_port
 
-from benchmarks import bridge, workload
+from benchmarks import bridge, privacy, workload
 
 HERE = Path(__file__).parent
 RUNS = 3
 UNBOUNDED = ("max_queued_messages 0", "max_queued_bytes 0")
 
 
-def child(name: str, directory: Path, port: int, argument: object = "", seconds: float = 0) -> dict[str, float]:
+def child(
+    name: str, directory: Path, port: int, argument: object = "", seconds: float = 0, *, extra: str = ""
+) -> dict[str, float]:
     shutil.rmtree(directory / "store", ignore_errors=True)
     (directory / "store").mkdir()
-    command = [sys.executable, "-m", "benchmarks.child", name, directory / "store", port, argument, seconds]
+    command = [sys.executable, "-m", "benchmarks.child", name, directory / "store", port, argument, seconds, extra]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-4000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def pipeline(directory: Path, events: Path, count: int) -> dict[str, float]:
+def pipeline(directory: Path, events: Path, count: int, extra: str = "") -> dict[str, float]:
     with Mosquitto(directory / f"p{time.monotonic_ns()}", config_lines=UNBOUNDED) as broker:
-        result = child("pipeline", directory, broker.port, events)
+        result = child("pipeline", directory, broker.port, events, extra=extra)
     return {"rate": count / result["seconds"], "cpu_us": result["cpu"] / count * 1e6}
 
 
@@ -59,7 +61,7 @@ def backlog(directory: Path, count: int, seconds: float) -> dict[str, float]:
     shutil.rmtree(directory / "store", ignore_errors=True)
     (directory / "store").mkdir()
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.child", "backlog", directory / "store", port, count, seconds]
+    command = [sys.executable, "-m", "benchmarks.child", "backlog", directory / "store", port, count, seconds, ""]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "fed"
@@ -168,6 +170,28 @@ def outage(report: Report, directory: Path, count: int, seconds: float, steady: 
     report.row("  longest wait of a live value to be accepted", f"{worst:.0f} ms", "not starved", met=worst < 1000)
 
 
+def protecting(report: Report, directory: Path, events: Path, count: int) -> None:
+    cost = privacy.per_message(events)
+    added = cost["default"] - cost["without"]
+    words = f"{added:.2f} µs ({cost['without']:.2f} without, {cost['default']:.2f} with)"
+    report.row("default privacy policy, no match, per message", words, "2 µs", met=added <= 2)
+    report.row("  six more detectors, no match, per message", f"{cost['strict'] - cost['without']:.2f} µs")
+    rates = {"with": [], "without": []}
+    for _ in range(RUNS):
+        for name, rules in (("with", ""), ("without", "[privacy]\ndefault = false\n")):
+            rates[name].append(pipeline(directory, events, count, rules))
+    told = [f"{statistics.median(r['rate'] for r in rates[name]):,.0f}" for name in rates]
+    cpu = [f"{statistics.median(r['cpu_us'] for r in rates[name]):.1f}" for name in rates]
+    report.row("  pipeline with / without it, msg/s", " / ".join(told))
+    report.row("  pipeline with / without it, CPU per message", f"{' / '.join(cpu)} µs")
+    small, large = privacy.hostile(1), privacy.hostile(10)
+    worst = max(large, key=large.__getitem__)
+    growth = max(large[name] / small[name] for name in large)
+    report.row("  value of 10 MB of 'a@a@a@…'", f"{large['a@a@a@…']:.2f} s", "linear")
+    words = f"{large[worst]:.2f} s for {worst}; at most {growth:.1f} × that of 1 MB"
+    report.row("  worst of the hostile values of 10 MB", words, "linear: about 10 ×", met=growth < 20)
+
+
 def starting(report: Report, directory: Path, events: Path) -> None:
     begun = start_up(directory, events)
     imported, first = begun["import_ms"], begun["first_s"]
@@ -178,7 +202,7 @@ def starting(report: Report, directory: Path, events: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages; nothing is written")
-    parts = ("pipeline", "latency", "backlog", "start")
+    parts = ("pipeline", "latency", "backlog", "privacy", "start")
     parser.add_argument("--only", choices=parts, help="one part; nothing is written")
     options = parser.parse_args()
     scale = 10 if options.quick else 1
@@ -196,6 +220,8 @@ def main() -> None:
             latency(report, directory, 20 / scale + 2)
         if "backlog" in wanted:
             outage(report, directory, 1_000_000 // scale, 60 / scale, steady)
+        if "privacy" in wanted:
+            protecting(report, directory, events, count)
         if "start" in wanted:
             starting(report, directory, events)
     if not options.quick and not options.only:

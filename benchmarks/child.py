@@ -26,7 +26,7 @@ def resident_mb(key: str = "VmRSS") -> float:
     return 0.0
 
 
-def configuration(directory: Path, port: int, source: str, extra: str = "") -> str:
+def configuration(directory: Path, port: int, source: str) -> str:
     return f"""
 [site]
 org = "org-acme"
@@ -37,7 +37,6 @@ path = "{directory}/bench.db"
 [connectors.out]
 type = "mqtt"
 url = "mqtt://127.0.0.1:{port}"
-{extra}
 [connectors.out.retry]
 initial = "200ms"
 maximum = "500ms"
@@ -89,8 +88,8 @@ class Ticker(Source):
         await ticket.committed()
 
 
-async def pipeline(directory: Path, port: int, events: Path) -> dict[str, object]:
-    text = configuration(directory, port, f'type = "jsonl"\npath = "{events}"')
+async def pipeline(directory: Path, port: int, events: Path, extra: str) -> dict[str, object]:
+    text = extra + configuration(directory, port, f'type = "jsonl"\npath = "{events}"')
     runtime = Runtime(load_text(text, Registry()))
     wall, cpu = time.perf_counter(), time.process_time()
     await runtime.run(once=True)
@@ -169,11 +168,11 @@ async def backlog(directory: Path, port: int, count: int, seconds: float) -> dic
 
 
 def main() -> None:
-    name, directory, port, argument, seconds = sys.argv[1:6]
+    name, directory, port, argument, seconds, extra = sys.argv[1:7]
     sys.setswitchinterval(0.001)
     where = Path(directory)
     if name == "pipeline":
-        work = pipeline(where, int(port), Path(argument))
+        work = pipeline(where, int(port), Path(argument), extra)
     elif name == "latency":
         work = latency(where, int(port), float(seconds))
     else:

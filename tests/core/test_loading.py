@@ -2,6 +2,7 @@
 # ruff: noqa: E501 - in a table of broken files each is one line
 
 import types
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Literal
 
@@ -96,6 +97,7 @@ REGISTRY = Registry(
     [
         FakePoint("fakes", provider({"mqtt": Mqtt, "narrow": Narrow}, {"jsonl": Jsonl})),
         FakePoint("gcp-pubsub", ModuleNotFoundError("No module named 'google'", name="google")),
+        EntryPoint("detectors", "northbound_detectors", "northbound"),
     ]
 )
 

@@ -148,7 +148,7 @@ def import_error(name):
         (FakePoint("p", RuntimeError("line\nline\t" * 500)), "RuntimeError: line line", None),
         (FakePoint("p", RecursionError("too deep")), "RecursionError: too deep", None),
         (FakePoint("p", plugin()), "hookimpl missing", None),
-        (FakePoint("p", plugin({})), "provides no connector and no source", None),
+        (FakePoint("p", plugin({})), "provides no connector, no source and no detector", None),
         (FakePoint("p", SimpleNamespace()), "hookimpl missing", None),
         (FakePoint("p", plugin(["mqtt"])), "no mapping", None),
         (FakePoint("p", plugin({1: Good})), "lower-case letters", None),
