@@ -83,7 +83,11 @@ class Email(Detector):
             at = match.end(2)
             begin = _begin(text, *match.span(2))
             length = _domain(match[3])
-            if begin is None or not length or (text[begin:at] == "git" and text[at + 1 + length : at + 2 + length] == ":"):
+            if (
+                begin is None
+                or not length
+                or (text[begin:at] == "git" and text[at + 1 + length : at + 2 + length] == ":")
+            ):
                 continue
             end = at + 1 + length
             yield Found(begin, end, text[begin:end].lower())

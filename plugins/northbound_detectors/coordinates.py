@@ -1,0 +1,131 @@
+"""Geographical positions: pairs of numbers, degrees and minutes, ISO 6709, map links, and numbers under ``lat``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import re2
+
+from northbound import Detector, Found
+from northbound_detectors.keys import words
+from northbound_detectors.matching import in_order, is_word
+
+_KEYS: Final = frozenset(
+    ("lat", "latitude", "lng", "lon", "long", "longitude", "coordinates", "latlng", "latlon", "lonlat")
+)
+_NUMBER: Final = r"[+-]?[0-9]{1,3}(?:\.[0-9]+)?"
+_DECIMAL: Final = r"[+-]?[0-9]+\.[0-9]+"
+#: Rows of decimals are taken whole: more than three are no position.
+_ROW: Final = rf"{_DECIMAL}(?:\s*[,;]\s*{_DECIMAL})+"
+_WKT: Final = rf"POINT(?: ?Z)? ?\( ?({_DECIMAL} +{_DECIMAL})"
+_LINK: Final = (
+    rf"geo:({_NUMBER},{_NUMBER}(?:,{_NUMBER})?)"
+    rf"|/@({_NUMBER},{_NUMBER})(?:,[0-9.]+[zam])?"
+    rf"|[?&](?:q|ll|sll|query|center|daddr|saddr|origin|destination|cp|loc|at|viewpoint)=(?:loc:)?({_NUMBER}[,~]{_NUMBER})"
+    rf"|[#&?]map=[0-9.]+/({_NUMBER}/{_NUMBER})"
+    rf"|[?&]mlat=({_NUMBER}&mlon={_NUMBER})"
+    rf"|!3d({_NUMBER}!4d{_NUMBER})"
+)
+#: Primes, quotation marks and what is on a keyboard.
+_MINUTE: Final = r"['\x{2032}\x{2019}]"
+_SECOND: Final = r"[\"\x{2033}\x{201d}]"
+_DEGREES: Final = (
+    r"[0-9]{1,3}(?:\.[0-9]+)?\s?(?:°|º|deg)\s?"
+    rf"(?:[0-9]{{1,2}}(?:\.[0-9]+)?\s?{_MINUTE}\s?(?:[0-9]{{1,2}}(?:\.[0-9]+)?\s?(?:{_MINUTE}{{2}}|{_SECOND})\s?)?)?"
+)
+_DMS: Final = rf"(?:{_DEGREES}[NSns][,;/]?\s*{_DEGREES}[EWOewo])|(?:[NSns]\s?{_DEGREES}[,;/]?\s*[EWOewo]\s?{_DEGREES})"
+_HEMISPHERES: Final = r"[0-9]{1,2}\.[0-9]{3,}\s?[NS][,;/]?\s*[0-9]{1,3}\.[0-9]{3,}\s?[EWO]"
+_HEMISPHERES_FIRST: Final = r"[NS]\s?[0-9]{1,2}\.[0-9]{3,}[,;/]?\s*[EWO]\s?[0-9]{1,3}\.[0-9]{3,}"
+_ISO: Final = (
+    r"[+-][0-9]{2}(?:[0-9]{2}){0,2}(?:\.[0-9]+)?[+-][0-9]{3}(?:[0-9]{2}){0,2}(?:\.[0-9]+)?"
+    r"(?:[+-][0-9]+(?:\.[0-9]+)?)?(?:CRS[0-9A-Z_]+)?/"
+)
+_ISO_DECIMAL: Final = r"[+-][0-9]{2}\.[0-9]{3,}[+-][0-9]{3}\.[0-9]{3,}"
+_WRITTEN: Final = f"{_ISO}|{_ISO_DECIMAL}|{_DMS}|{_HEMISPHERES}|{_HEMISPHERES_FIRST}"
+_VALUE: Final = rf"\s*({_DECIMAL}|[+-]?[0-9]{{1,3}})\s*"
+_ANGLE: Final = rf"\s*((?:[NSEWOnsewo]\s?)?{_DEGREES}[NSEWOnsewo]?)\s*"
+_LONGEST_VALUE: Final = 64
+_PLACES: Final = 3
+_MOST_IN_A_ROW: Final = 3
+
+
+class Coordinates(Detector):
+    """Geographical positions."""
+
+    literals = (".", "°", "º", "deg", "geo:", "lat", "lon", "lng", "coord", "/", "?", "&", "!3d")
+    numbers = True
+
+    def __init__(self, config: object, *, name: str) -> None:
+        super().__init__(config, name=name)
+        self._row, self._link, self._written, self._wkt = map(re2.compile, (_ROW, _LINK, _WRITTEN, _WKT))
+        self._value, self._angle = re2.compile(_VALUE), re2.compile(_ANGLE)
+
+    def find(self, text: str, key: str) -> Iterable[Found]:
+        """Give the positions in ``text``: both numbers as one. Under ``lat`` and the like the number alone."""
+        if key and len(text) <= _LONGEST_VALUE and not _KEYS.isdisjoint(words(key)):
+            found = list(self._alone(text))
+            if found:
+                return found
+        found = []
+        if text.count(".") > 1 and ("," in text or ";" in text):
+            found += self._rows(text)
+        if ":" in text or "=" in text or "/@" in text or "!3d" in text:
+            found += (Found(*match.span(match.lastindex)) for match in self._link.finditer(text))
+        if "POINT" in text:
+            found += (Found(*match.span(1)) for match in self._wkt.finditer(text))
+        if any(mark in text for mark in ("°", "º", "deg", "/", ".")) and _has_sides(text):
+            found += _checked(text, self._written.finditer(text))
+        return in_order([_named(text, item) for item in found])
+
+    def _alone(self, text: str) -> Iterator[Found]:
+        match = self._value.fullmatch(text) or self._angle.fullmatch(text)
+        if match:
+            start, end = match.span(1)
+            if not text[start:end].lstrip("+-").replace(".", "").isdigit() or abs(float(text[start:end])) <= 180:
+                yield _named(text, Found(start, end))
+
+    def _rows(self, text: str) -> Iterator[Found]:
+        for match in self._row.finditer(text):
+            start, end = match.span()
+            if _is_part(text, start, end):
+                continue
+            numbers = [number.strip() for number in match[0].replace(";", ",").split(",")]
+            if len(numbers) <= _MOST_IN_A_ROW and _is_position(numbers[0], numbers[1]):
+                first = match[0].replace(";", ",").split(",", 2)
+                yield Found(start, start + len(f"{first[0]},{first[1].rstrip()}"))
+
+
+def _has_sides(text: str) -> bool:
+    return any(side in text for side in ("N", "S", "n", "s", "+", "-"))
+
+
+def _is_part(text: str, start: int, end: int) -> bool:
+    before, after = text[start - 1 : start], text[end : end + 1]
+    return is_word(before) or before == "." or is_word(after) or (after == "." and text[end + 1 : end + 2].isdigit())
+
+
+def _is_position(first: str, second: str) -> bool:
+    """Whether these are a latitude and a longitude, in whatever order; two fractions of 1 are something else."""
+    if min(len(number.partition(".")[2]) for number in (first, second)) < _PLACES or len(first) + len(second) > 64:
+        return False
+    one, other = abs(float(first)), abs(float(second))
+    return max(one, other) <= 180 and min(one, other) <= 90 and max(one, other) > 1
+
+
+def _checked(text: str, matches: Iterable[Any]) -> Iterator[Found]:
+    for match in matches:
+        start, end = match.start(), match.end()
+        if not is_word(text[start - 1 : start]) and not is_word(text[end : end + 1]):
+            yield Found(start, end)
+
+
+def _named(text: str, found: Found) -> Found:
+    """Return ``found`` with its numbers as the canonical form, where it is numbers."""
+    written = text[found.start : found.end]
+    for separator in (";", "~", "/", "&mlon=", "!4d"):
+        written = written.replace(separator, ",")
+    try:
+        return Found(found.start, found.end, ",".join(f"{float(part):.6f}" for part in written.split(",")))
+    except ValueError:
+        return found

@@ -1,0 +1,48 @@
+"""Object keys as people write them, taken apart into words: ``clientSecret``, ``client-secret``, ``CLIENT_SECRET``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+#: What a key means stands at its end; a longer one is looked at from there.
+LONGEST: Final = 256
+_UPPER = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def words(key: str) -> tuple[str, ...]:
+    """Return the words of ``key`` in lower case (ASCII's; another script's stay as they are)."""
+    return _words(key[-LONGEST:]) if key else ()
+
+
+@lru_cache(maxsize=4096)
+def _words(key: str) -> tuple[str, ...]:
+    found: list[str] = []
+    word = ""
+    for at, character in enumerate(key):
+        if not character.isalnum():
+            found.append(word)
+            word = ""
+            continue
+        if word and _begins(key, at):
+            found.append(word)
+            word = ""
+        word += character.lower() if character in _UPPER else character
+    found.append(word)
+    return tuple(filter(None, found))
+
+
+def _begins(key: str, at: int) -> bool:
+    """Whether a word begins here: ``clientSecret``, ``APIKey``, ``password1``."""
+    character, before = key[at], key[at - 1]
+    if character.isdigit() != before.isdigit():
+        return True
+    if character not in _UPPER:
+        return False
+    return before not in _UPPER or key[at + 1 : at + 2].islower()
+
+
+def ends_with(key: str, endings: frozenset[tuple[str, ...]], *, longest: int = 3) -> bool:
+    """Whether the last words of ``key``, up to ``longest`` of them, are one of ``endings``."""
+    found = words(key)
+    return any(found[-count:] in endings for count in range(1, min(longest, len(found)) + 1))
