@@ -219,7 +219,9 @@ def _metadata(book: Book, fragment: str) -> Any:
 
 def _json_in_string(book: Book, fragment: str) -> Any:
     rng = book.rng
-    document: Any = JsonText(rng.choice((book.tree(fragment), [fragment], {"v": fragment})), spaced=rng.random() < 0.5)
+    document: Any = JsonText(
+        rng.choice((book.tree(fragment), [fragment], {"item": fragment})), spaced=rng.random() < 0.5
+    )
     if rng.random() < 0.15:
         document = JsonText({"body": document, "code": 200})
     return book.state(document if rng.random() < 0.7 else {"raw": document, "seq": 7})

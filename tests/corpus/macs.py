@@ -97,7 +97,6 @@ def _by_hand(book: Book) -> None:
         f"{one},{two},{three}",
         f"{one} -> {two}",
         f"mac:{one}",
-        f"urn:dev:mac:{one}",
         f"MAC={two};VLAN=4",
         f"{one}/48",
         f"{one}@wlan0",

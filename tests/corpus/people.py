@@ -42,6 +42,10 @@ def _bare(text: str) -> str:
     return "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
 
 
+#: Written family name first, so that the turned forms below would be wrong.
+FAMILY_FIRST = ("Dvořák Antonín", "Li Na", "Kim Min-jun", "Park Ji-woo", "山田 太郎")
+
+
 def _two_parts() -> list[tuple[str, str]]:
     return [(parts[0], parts[1]) for parts in map(str.split, NAMES) if len(parts) == 2]
 
@@ -55,7 +59,7 @@ def fill(book: Book) -> None:
 
 
 def _spellings(book: Book) -> None:
-    pairs = _two_parts()
+    pairs = [pair for pair in _two_parts() if " ".join(pair) not in FAMILY_FIRST]
     turned = [mark(f"{last}, {first}") for first, last in pairs if first.isascii() or "À" <= first[0] <= "я"]
     book.spread({"plain": 10, "embedded": 10, "nested": 8, "metadata": 4}, turned[:45])
     book.spread({"plain": 8, "nested": 4}, [mark(f"{last.upper()}, {first.upper()}") for first, last in pairs[:30]])

@@ -19,9 +19,9 @@ def evaluator():
     return corpus.Evaluator()
 
 
-@pytest.mark.parametrize("name", make.files())
-def test_the_files_are_what_the_generator_writes(name):
-    assert (corpus.FOLDER / name).read_text(encoding="utf-8") == make.files()[name]
+def test_the_files_are_what_the_generator_writes():
+    for name, text in make.files().items():
+        assert (corpus.FOLDER / name).read_text(encoding="utf-8") == text, name
 
 
 def test_no_file_is_left_over():
@@ -98,6 +98,29 @@ def test_a_disguised_label_still_stands(disguised):
     )[0][0]
     assert corpus.stands_in("x@y.z", message)
     assert not corpus.stands_in("p@q.r", message)
+
+
+@pytest.mark.parametrize(
+    ("label", "came_out", "expected", "left"),
+    [
+        ("pass%40word", "u:[x]%40word", "u:[x]", True),
+        ("jane@example.com", "[x] https://example.com", "[x] https://example.com", False),
+        ("jane@example.com", "[x]", "[x]", False),
+        ("abc", "abc", "[x]", True),
+    ],
+)
+def test_a_part_of_a_label_that_is_left_is_seen(label, came_out, expected, left):
+    events = [EventDecoder().decode(json.dumps(_state(value))) for value in (came_out, expected)]
+    got, wanted = Engine(TopicScheme()).process(events, corpus.NOW).messages
+    assert corpus.is_left(label, got, wanted) is left
+
+
+def test_the_report_for_programs_counts_what_is_there(capsys):
+    status = corpus.main(["--detector", "card", "--json", "--misses", "1"])
+    card = json.loads(capsys.readouterr().out)["card"]
+    assert card["items"] == card["true"] + card["near_misses"] == len(corpus.read("card"))
+    assert card["found"] == sum(form["found"] for form in card["forms"].values())
+    assert status == (card["recall"] < corpus.RECALL_OF_THOSE)
 
 
 def _state(value):

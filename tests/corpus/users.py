@@ -50,9 +50,13 @@ def _sid(rng: Random) -> str:
 def _distinguished(rng: Random) -> str:
     name = rng.choice(("Jane Doe", "Priya Patel", "jdoe", "Okafor\\, Chidi", "Müller Jürgen"))
     unit = rng.choice(("OU=Staff", "OU=Visitors,OU=London", "CN=Users", "OU=Facilities"))
-    form = f"CN={name},{unit},DC=corp,DC=example"
+    number = rng.randint(1, 99)
     return rng.choice(
-        (form, form, f"uid=jdoe{rng.randint(1, 99)},ou=people,dc=example,dc=org", form.replace(",", ", "))
+        (
+            f"CN={mark(name)},{unit},DC=corp,DC=example",
+            f"CN={mark(name)}, {unit}, DC=corp, DC=example",
+            f"uid={mark(f'jdoe{number}')},ou=people,dc=example,dc=org",
+        )
     )
 
 
@@ -67,7 +71,7 @@ def fill(book: Book) -> None:
     texts += [f"{domain}\\{login}" for domain in DOMAINS for login in LOGINS[:5]]
     fragments = [mark(text) for text in sorted(set(texts))]
     book.spread(COUNTS, fragments)
-    names = [mark(text) for text in sorted({_distinguished(rng) for _ in range(80)} - {""})]
+    names = sorted({_distinguished(rng) for _ in range(80)})
     book.spread({"plain": 8, "nested": 10, "array": 5, "metadata": 6, "json-in-string": 6}, names)
     _keyed(book)
     _by_hand(book)

@@ -4,7 +4,7 @@
 
 Recall: of the items in which something is labelled, the share in which no labelled text is left, as it stood or
 decoded. Precision: of the items in which something was found, the share that has a label. Exact: of the labelled
-items, the share that came out as expected to the byte.
+items, the share that came out as expected to the byte. Partly: how many were found, with a part of a label left.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ DETECTORS = (
 )
 NOW = 1_700_000_000_123
 PLACEHOLDER = "[x]"
+PART = 5  # a shorter run of characters is in many texts by chance
 MUST_FIND = ("email", "token", "mac", "card")
 RECALL_OF_THOSE, RECALL, PRECISION = 0.99, 0.95, 0.95
 
@@ -60,13 +61,17 @@ default = false
 
 
 class Verdict(Struct, frozen=True):
-    """What became of one item. ``came_out`` is the topic and the payload, or why there was no message."""
+    """What became of one item. ``came_out`` is the topic and the payload, or why there was no message.
+
+    ``partly``: it was found, and a part of a labelled text is left.
+    """
 
     id: str
     form: str
     labelled: bool
     found: bool
     exact: bool
+    partly: bool
     came_out: str
 
 
@@ -78,6 +83,7 @@ class Score(Struct, frozen=True):
     found: int
     false_alarms: int
     exact: int
+    partly: int
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> Score:
@@ -85,7 +91,8 @@ class Score(Struct, frozen=True):
         labelled = [verdict for verdict in verdicts if verdict.labelled]
         alarms = sum(verdict.found for verdict in verdicts if not verdict.labelled)
         found = sum(verdict.found for verdict in labelled)
-        return cls(len(verdicts), len(labelled), found, alarms, sum(verdict.exact for verdict in labelled))
+        exact = sum(verdict.exact for verdict in labelled)
+        return cls(len(verdicts), len(labelled), found, alarms, exact, sum(verdict.partly for verdict in labelled))
 
     @property
     def recall(self) -> float:
@@ -156,10 +163,14 @@ class Evaluator:
         assert isinstance(wanted, Message), f"{item['id']}: {wanted}"
         got = self._message(self._preview(detector, item.get("region")), event)
         if isinstance(got, str):  # not sent: nothing leaked, yet nothing was recognised either
-            return Verdict(item["id"], item["form"], labelled, not labelled, False, f"refused: {got}")
+            return Verdict(item["id"], item["form"], labelled, not labelled, False, False, f"refused: {got}")
         exact = (got.topic, got.payload) == (wanted.topic, wanted.payload)
-        found = not any(stands_in(label, got) for label in labels(event, expected)) if labelled else not exact
-        return Verdict(item["id"], item["form"], labelled, found, labelled and exact, _shown(got))
+        if not labelled:
+            return Verdict(item["id"], item["form"], False, not exact, False, False, _shown(got))
+        texts = labels(event, expected)
+        found = not any(stands_in(text, got) for text in texts)
+        partly = found and any(is_left(text, got, wanted) for text in texts)
+        return Verdict(item["id"], item["form"], True, found, exact, partly, _shown(got))
 
     def _preview(self, detector: str, region: str | None) -> Preview:
         variant = (detector, region)
@@ -219,12 +230,24 @@ def _document(text: str) -> Any:
 
 def stands_in(label: str, message: Message) -> bool:
     """Return whether ``label`` can be read in ``message``, as it stands or decoded."""
-    levels = [unquote(level) for level in message.topic.split("/")]
+    wanted = folded(label)
+    return any(label in text or wanted in folded(text) for text in _readable(message))
+
+
+def is_left(label: str, message: Message, expected: Message) -> bool:
+    """Return whether five characters in a row of ``label`` can be read in ``message`` and not in the expected one."""
+    wanted = folded(label)
+    runs = {wanted[place : place + PART] for place in range(max(1, len(wanted) - PART + 1))}
+    there, allowed = ("\0".join(map(folded, _readable(each))) for each in (message, expected))
+    return any(run in there and run not in allowed for run in runs)
+
+
+def _readable(message: Message) -> list[str]:
+    """Return the texts of a message: topic levels, keys, strings, numbers."""
     payload = json.loads(message.payload) if message.payload else {}
     if message.kind == "state":
         payload = json.loads(payload.get("value", "null"))
-    wanted = folded(label)
-    return any(label in text or wanted in folded(text) for text in (*levels, *_texts(payload)))
+    return [*(unquote(level) for level in message.topic.split("/")), *_texts(payload)]
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -293,6 +316,13 @@ def _alarms(verdicts: Sequence[Verdict], most: int | None) -> list[Verdict]:
     return [verdict for verdict in verdicts if verdict.found and not verdict.labelled][:most]
 
 
+def _partly(verdicts: Sequence[Verdict], most: int | None) -> list[Verdict]:
+    return [verdict for verdict in verdicts if verdict.partly][:most]
+
+
+_LISTS = {"missed": _misses, "false alarm": _alarms, "partly": _partly}
+
+
 def _by_form(verdicts: Sequence[Verdict]) -> dict[str, Score]:
     forms = Counter(verdict.form for verdict in verdicts)
     return {form: Score.of([verdict for verdict in verdicts if verdict.form == form]) for form in forms}
@@ -300,7 +330,7 @@ def _by_form(verdicts: Sequence[Verdict]) -> dict[str, Score]:
 
 def _as_object(verdicts: Sequence[Verdict], most: int | None) -> dict[str, Any]:
     score = Score.of(verdicts)
-    listed = {"misses": _misses(verdicts, most), "false_alarms_listed": _alarms(verdicts, most)}
+    listed = {title: choose(verdicts, most) for title, choose in _LISTS.items()}
     return {
         **_numbers(score),
         "forms": {form: _numbers(score) for form, score in _by_form(verdicts).items()},
@@ -321,18 +351,21 @@ def _numbers(score: Score) -> dict[str, Any]:
         "precision": round(score.precision, 4),
         "recall": round(score.recall, 4),
         "exact": round(score.exactness, 4),
+        "partly": score.partly,
     }
 
 
 def _print(found: Mapping[str, Sequence[Verdict]], most: int | None) -> None:
-    print(f"{'detector':16}{'items':>7}{'true':>7}{'near':>7}{'precision':>11}{'recall':>9}{'exact':>9}")
+    everything = [verdict for verdicts in found.values() for verdict in verdicts]
+    print(f"{'detector':16}{'items':>7}{'true':>7}{'near':>7}{'precision':>11}{'recall':>9}{'exact':>9}{'partly':>8}")
     for detector, verdicts in found.items():
         _row(detector, Score.of(verdicts))
-    _row("all", Score.of([verdict for verdicts in found.values() for verdict in verdicts]))
-    print(f"\n{'form':16}{'items':>7}{'true':>7}{'near':>7}{'precision':>11}{'recall':>9}{'exact':>9}")
-    for form, score in _by_form([verdict for verdicts in found.values() for verdict in verdicts]).items():
-        _row(form, score)
-    for title, choose in (("missed", _misses), ("false alarm", _alarms)):
+    _row("all", Score.of(everything))
+    print(f"\n{'form':16}{'items':>7}{'found':>7}{'recall':>9}{'exact':>9}{'partly':>8}{'false alarms':>14}")
+    for form, score in _by_form(everything).items():
+        measures = f"{score.recall:9.3f}{score.exactness:9.3f}{score.partly:8}" if score.labelled else " " * 26
+        print(f"{form:16}{score.items:7}{score.found:7}{measures}{score.false_alarms or '':>14}")
+    for title, choose in _LISTS.items():
         for verdicts in found.values():
             for verdict in choose(verdicts, most):
                 print(f"{title}: {verdict.id} ({verdict.form}) {_cut(verdict.came_out)}")
@@ -340,7 +373,7 @@ def _print(found: Mapping[str, Sequence[Verdict]], most: int | None) -> None:
 
 def _row(name: str, score: Score) -> None:
     near = score.items - score.labelled
-    measures = f"{score.precision:11.3f}{score.recall:9.3f}{score.exactness:9.3f}"
+    measures = f"{score.precision:11.3f}{score.recall:9.3f}{score.exactness:9.3f}{score.partly:8}"
     print(f"{name:16}{score.items:7}{score.labelled:7}{near:7}{measures}")
 
 
