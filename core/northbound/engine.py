@@ -91,8 +91,9 @@ class Engine:
             text = to_json(event.value)
             if policy is not None:
                 plan = policy.plan("state", topic, org, event)
-                text = policy.value(plan, event.value, text)
-                topic, time = self._planned(plan, time, messages)
+                topic = plan.topic or topic
+                text = policy.value(plan, topic, event.state, event.value, text)
+                time = self._planned(plan, time, messages)
             messages.append(Message(topic, self._state_payload(text, time), "state", time, self._retain_state))
         elif isinstance(event, Metadata):
             topic = self.scheme.metadata_topic(org, event.id)
@@ -100,8 +101,10 @@ class Engine:
             payload = b"" if entity is None else to_json(entity)
             if policy is not None:
                 plan = policy.plan("metadata", topic, org, event)
-                payload = policy.cleared(plan) if entity is None else policy.value(plan, entity, payload)
-                topic, time = self._planned(plan, time, messages, again=entity is None)
+                topic = plan.topic or topic
+                gone = entity is None
+                payload = policy.cleared(plan, topic) if gone else policy.value(plan, topic, "", entity, payload)
+                time = self._planned(plan, time, messages, again=gone)
             if payload:
                 payload = self._metadata_payload(payload, time)
             messages.append(Message(topic, payload, "metadata", time, True))
@@ -111,18 +114,19 @@ class Engine:
             )
             if policy is not None:
                 plan = policy.plan("state", topic, org, event)
-                policy.cleared(plan)
-                topic, time = self._planned(plan, time, messages, again=True)
+                topic = plan.topic or topic
+                policy.cleared(plan, topic)
+                time = self._planned(plan, time, messages, again=True)
             messages.append(Message(topic, b"", "state", time, True))
         else:
             raise EventRefused(f"not an event: {type(event).__name__}")
 
     @staticmethod
-    def _planned(plan: Plan, time: int, messages: list[Message], *, again: bool = False) -> tuple[str, int]:
-        """Return topic and time as the policy wants them; in an overlap of keys, clear what the previous one made."""
+    def _planned(plan: Plan, time: int, messages: list[Message], *, again: bool = False) -> int:
+        """Return the time as the policy wants it; in an overlap of keys, clear what the previous one made."""
         if plan.time is not None:
             time = plan.time.coarse_ms(time)
         if plan.previous is not None and (again or not plan.superseded):
             plan.superseded = True
             messages.append(Message(plan.previous, b"", plan.kind, time, True))
-        return plan.topic, time
+        return time

@@ -164,7 +164,7 @@ def test_a_refused_event_leaves_the_others_in_order_with_their_positions():
     messages, refused, _ = ENGINE.process(events, NOW)
     assert [m.payload[-3:-2] for m in messages] == [b"0", b"1", b"2", b"3"]
     assert [position for position, _ in refused] == [1, 3, 5]
-    assert ENGINE.process([], NOW) == ([], [])
+    assert ENGINE.process([], NOW) == ([], [], 0)
 
 
 @settings(max_examples=100, deadline=None)

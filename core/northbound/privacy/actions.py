@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from northbound.privacy.detector import Detector
 from northbound.privacy.keys import Keys
@@ -25,14 +25,19 @@ _MOST_DIGITS: Final = 30
 _STEPS: Final[tuple[TimeStep, ...]] = ("year", "month", "day", "hour", "minute")
 
 
+#: A value; a level of a topic, which has no hash of the previous key beside the new one, or a topic would change again
+#: at the end of the overlap; or that level as it was under the previous key.
+Form = Literal["value", "topic", "previous"]
+
+
 class Action:
     """One rule's action. :meth:`text` is for what was found in a text, :meth:`number` for a JSON number."""
 
     #: Whether a text it has replaced is replaced by text; ``False`` for those that drop or except.
     replaces = True
 
-    def text(self, found: str, canonical: str | None, detector: Detector | None, *, previous: bool = False) -> str:
-        """Return what stands in place of ``found``; with ``previous`` what the previous key would have written."""
+    def text(self, found: str, canonical: str | None, detector: Detector | None, *, form: Form = "value") -> str:
+        """Return what stands in place of ``found``."""
         raise NotImplementedError
 
     def begin(self, now: int) -> bool:  # noqa: ARG002 - most know no time
@@ -50,17 +55,17 @@ class Hash(Action):
         self._placeos = options.format == "placeos"
         self._overlap = False
 
-    def text(self, found: str, canonical: str | None, detector: Detector | None, *, previous: bool = False) -> str:  # noqa: ARG002
+    def text(self, found: str, canonical: str | None, detector: Detector | None, *, form: Form = "value") -> str:  # noqa: ARG002
         """Return prefix, key id and hash, in an overlap with the previous hash behind it."""
         keys = self.keys
         if self._placeos:
-            key = keys.previous if previous and keys.previous else keys.current
+            key = keys.previous if form == "previous" and keys.previous else keys.current
             return key.digest(found)
         plain = found if canonical is None else canonical
-        if previous and keys.previous:
+        if form == "previous" and keys.previous:
             return self._prefix + keys.previous.hash(plain, self._length)
         written = self._prefix + keys.current.hash(plain, self._length)
-        if self._overlap and keys.previous:
+        if form == "value" and self._overlap and keys.previous:
             written = f"{written}~{keys.previous.hash(plain, self._length)}"
         return written
 
@@ -86,7 +91,7 @@ class Mask(Action):
     def __init__(self, options: RuleOptions) -> None:
         self._first, self._last = options.keep_first, options.keep_last
 
-    def text(self, found: str, canonical: str | None, detector: Detector | None, *, previous: bool = False) -> str:  # noqa: ARG002
+    def text(self, found: str, canonical: str | None, detector: Detector | None, *, form: Form = "value") -> str:  # noqa: ARG002
         """Return what the rule keeps, else what the detector shows of such a text, else nothing of it."""
         if self._first is None and self._last is None:
             return detector.mask(found) if detector is not None else MASKED
@@ -104,7 +109,7 @@ class Redact(Action):
     def __init__(self, options: RuleOptions) -> None:
         self.placeholder = options.placeholder
 
-    def text(self, found: str, canonical: str | None, detector: Detector | None, *, previous: bool = False) -> str:  # noqa: ARG002
+    def text(self, found: str, canonical: str | None, detector: Detector | None, *, form: Form = "value") -> str:  # noqa: ARG002
         """Return the placeholder."""
         return self.placeholder
 
@@ -125,7 +130,7 @@ class Generalise(Action):
         self._time = options.time
         self._numbers = self._round is not None or self._buckets is not None or self._decimals is not None
 
-    def text(self, found: str, canonical: str | None, detector: Detector | None, *, previous: bool = False) -> str:  # noqa: ARG002
+    def text(self, found: str, canonical: str | None, detector: Detector | None, *, form: Form = "value") -> str:  # noqa: ARG002
         """Return ``found`` with every time and number in it made coarser."""
         if self._time is not None:
             if _EPOCH.fullmatch(found):

@@ -47,8 +47,9 @@ class Detector:
     def find(self, text: str, key: str) -> Iterable[Found]:
         """Give the matches in ``text``, in order and apart from each other.
 
-        ``key`` is the innermost object key the text stands under, at any depth of arrays; at the top of a value the
-        status key; for a key or a level of a topic itself ``""``.
+        ``key`` is the innermost object key the text stands under, at any depth of arrays, that tells what it is (below
+        ``id``, ``value``, ``text`` and the like the one above them); at the top of a value the status key; for a key
+        or a level of a topic itself ``""``.
         """
         raise NotImplementedError
 

@@ -42,15 +42,17 @@ class MessagePolicy:
         if place is None or isinstance(place, MetadataAddress) == state:
             raise Rejected("the privacy rules cannot read the topic: it is not one of this site's scheme")
         plan = self.policy.plan(message.kind, message.topic, place.org, place)
+        topic = plan.topic or message.topic
+        key = "" if isinstance(place, MetadataAddress) else place.state
         time = message.time if plan.time is None else plan.time.coarse_ms(message.time)
         payload = message.payload
         if not payload:
-            self.policy.cleared(plan)
+            self.policy.cleared(plan, topic)
         else:
             value, text = self._payloads.read_state(payload) if state else self._payloads.read_metadata(payload)
-            after = self.policy.value(plan, value, text)
+            after = self.policy.value(plan, topic, key, value, text)
             if after is not text or time != message.time:
                 payload = (self._write_state if state else self._write_metadata)(after, time)
-        if plan.topic == message.topic and payload is message.payload and time == message.time:
+        if topic == message.topic and payload is message.payload and time == message.time:
             return message
-        return Message(plan.topic, payload, message.kind, time, message.retain)
+        return Message(topic, payload, message.kind, time, message.retain)

@@ -12,8 +12,8 @@ import sys
 import unicodedata
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, lru_cache
 from typing import Final
 
 #: Decodings may hide in each other; deeper than this nobody but an attacker nests different ones.
@@ -59,31 +59,43 @@ class Plain:
 
 
 class _Layer:
-    """One round of changes: slices of the text after it, and of the text before it."""
+    """One round of changes: slices of the text after it, and of the text before it.
 
-    __slots__ = ("_after_end", "_after_start", "_before_end", "_before_start")
+    With a ``stride`` every character after was made of so many before, in order; without, the slice is one piece.
+    """
+
+    __slots__ = ("_after_end", "_after_start", "_before_end", "_before_start", "_stride")
 
     def __init__(self) -> None:
         self._after_start = array("q")
         self._after_end = array("q")
         self._before_start = array("q")
         self._before_end = array("q")
+        self._stride = array("b")
 
-    def add(self, before_start: int, before_end: int, after_start: int, after_end: int) -> None:
-        self._before_start.append(before_start)
-        self._before_end.append(before_end)
-        self._after_start.append(after_start)
-        self._after_end.append(after_end)
+    def add(self, before: tuple[int, int], after: tuple[int, int], stride: int) -> None:
+        self._before_start.append(before[0])
+        self._before_end.append(before[1])
+        self._after_start.append(after[0])
+        self._after_end.append(after[1])
+        self._stride.append(stride)
 
     def before(self, start: int, end: int) -> tuple[int, int]:
         at = bisect_right(self._after_start, start) - 1
         if at >= 0:
-            inside = start < self._after_end[at]
-            start = self._before_start[at] if inside else start + self._before_end[at] - self._after_end[at]
-        at = bisect_right(self._after_start, end - 1) - 1
+            if start >= self._after_end[at]:
+                start += self._before_end[at] - self._after_end[at]
+            else:
+                start = self._before_start[at] + (start - self._after_start[at]) * self._stride[at]
+        last = end - 1
+        at = bisect_right(self._after_start, last) - 1
         if at >= 0:
-            inside = end - 1 < self._after_end[at]
-            end = self._before_end[at] if inside else end + self._before_end[at] - self._after_end[at]
+            if last >= self._after_end[at]:
+                end += self._before_end[at] - self._after_end[at]
+            elif self._stride[at]:
+                end = self._before_start[at] + (end - self._after_start[at]) * self._stride[at]
+            else:
+                end = self._before_end[at]
         return start, max(start, end)
 
 
@@ -113,16 +125,17 @@ def is_common(text: str) -> bool:
     return unicodedata.is_normalized("NFKC", text) and _uncommon().search(text) is None
 
 
-Change = tuple[int, int, str]
+#: A slice of the text before, what takes its place, and how many characters before made each one after (0: no rule).
+Change = tuple[int, int, str, int]
 
 
 def _applied(text: str, changes: Callable[[str], Iterator[Change]]) -> tuple[_Layer, str]:
     layer = _Layer()
     pieces: list[str] = []
     done = length = 0
-    for start, end, new in changes(text):
+    for start, end, new, stride in changes(text):
         length += start - done
-        layer.add(start, end, length, length + len(new))
+        layer.add((start, end), (length, length + len(new)), stride)
         pieces += (text[done:start], new)
         length += len(new)
         done = end
@@ -146,7 +159,7 @@ def _decoded(text: str) -> Iterator[Change]:
             new = chr(0x10000 + ((int(written[:4], 16) & 0x3FF) << 10) + (int(written[-4:], 16) & 0x3FF))
         else:
             new = _character(int(written, 10 if kind == "decimal" else 16))
-        yield match.start(), match.end(), new
+        yield match.start(), match.end(), new, 0
 
 
 def _character(code: int) -> str:
@@ -154,40 +167,78 @@ def _character(code: int) -> str:
 
 
 def _percent(text: str, start: int, end: int) -> Iterator[Change]:
-    """Give each character of a run of percent-encoded bytes with the bytes that made it."""
+    """Give the characters of a run of percent-encoded bytes with the bytes that made them."""
+    run = text[start:end]
+    if run.count("%") * 3 == len(run):
+        plainly = bytes.fromhex(run.replace("%", ""))
+        if plainly.isascii() and b"%" not in plainly:
+            yield start, end, plainly.decode(), 3
+            return
     triples = [(match.start(), match.end(), int(match[1], 16)) for match in _TRIPLE.finditer(text, start, end)]
     try:
         characters = bytes(code for _, _, code in triples).decode()
     except UnicodeDecodeError:
         for at, until, code in triples:
-            yield at, until, chr(code) if code < 0x80 else "\ufffd"
+            yield at, until, chr(code) if code < 0x80 else "\ufffd", 0
         return
     position = 0
     for character in characters:
         last = position + len(character.encode()) - 1
-        yield triples[position][0], triples[last][1], character
+        yield triples[position][0], triples[last][1], character, 0
         position = last + 1
 
 
 def _folded(text: str) -> Iterator[Change]:
     for run in _OTHER.finditer(text):
+        if _joining().search(text, run.start(), run.end()) is None:
+            yield from _each_folded(run.group(), run.start())
+            continue
         start, stop = run.span()
         while start < stop:
             end = start + 1
             while end < stop and end - start <= _MOST_MARKS and _joins(text[end]):
                 end += 1
-            new = _fold(text[start:end])
+            new = "".join(map(_fold, unicodedata.normalize("NFKC", text[start:end])))
             if new != text[start:end]:
-                yield start, end, new
+                yield start, end, new, 0
             start = end
+
+
+def _each_folded(run: str, start: int) -> Iterator[Change]:
+    """Give the changes of a run in which every character stands for itself."""
+    folded = [_fold(character) for character in run]
+    new = "".join(folded)
+    if new == run:
+        return
+    if len(new) == len(run) and "" not in folded:
+        yield start, start + len(run), new, 1
+        return
+    at = 0
+    while at < len(run):
+        end = at + 1
+        if folded[at] == "":
+            while end < len(run) and folded[end] == "":
+                end += 1
+        if folded[at] != run[at]:
+            yield start + at, start + end, folded[at], 0
+        at = end
 
 
 def _joins(character: str) -> bool:
     return unicodedata.combining(character) != 0 or ord(character) in _MARKS
 
 
-def _fold(cluster: str) -> str:
-    return "".join(map(_common_form, unicodedata.normalize("NFKC", cluster)))
+@lru_cache(maxsize=65_536)
+def _fold(character: str) -> str:
+    if character.isascii():
+        return character
+    special = _special()
+    return "".join(special.get(c, c) for c in unicodedata.normalize("NFKC", character))
+
+
+@cache
+def _joining() -> re.Pattern[str]:
+    return _class(code for code in (*range(0x80, 0x20000), *range(0xE0000, 0xE0200)) if _joins(chr(code)))
 
 
 @cache
@@ -213,15 +264,15 @@ def _special() -> dict[str, str]:
     return found
 
 
-def _common_form(character: str) -> str:
-    return character if character.isascii() else _special().get(character, character)
-
-
 @cache
 def _uncommon() -> re.Pattern[str]:
-    """Return the class of these characters, as ranges."""
+    return _class(sorted(map(ord, _special())))
+
+
+def _class(codes: Iterable[int]) -> re.Pattern[str]:
+    """Return the pattern of one character of ``codes``, which rise."""
     ranges: list[list[int]] = []
-    for code in sorted(map(ord, _special())):
+    for code in codes:
         if ranges and code == ranges[-1][1] + 1:
             ranges[-1][1] = code
         else:

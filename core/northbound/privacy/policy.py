@@ -8,20 +8,20 @@ its JSON says that something may be found in it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from northbound.message import Kind
 from northbound.payloads import to_json
-from northbound.privacy.actions import Generalise, Hash
+from northbound.privacy.actions import Form, Generalise, Hash
 from northbound.privacy.keys import own_hashes
 from northbound.privacy.rules import Rule
 from northbound.privacy.texts import Dropped, Texts, Withheld
 from northbound.privacy.walker import Walker
 from northbound.topics import TopicScheme
 
-_CACHED_PLANS: Final = 50_000
+_CACHED_PLANS: Final = 20_000
 _MOST_ACTS: Final = 20_000
 _OTHER_TOPICS: Final = "(other topics)"
 _EMPTY_LEVEL: Final = "redacted"
@@ -42,18 +42,18 @@ class Act(msgspec.Struct, frozen=True):
 class Plan:
     """What a policy makes of one topic, and of the values there.
 
-    In an overlap of keys ``previous`` is the topic under the previous one; ``superseded``, whether it has been cleared.
+    ``topic`` is what stands in its place, ``None`` where it stays. In an overlap of keys ``previous`` is the topic
+    under the previous one; ``superseded``, whether it has been cleared.
     """
 
-    __slots__ = ("acts", "always", "dropped", "key", "kind", "previous", "superseded", "time", "topic", "walker")
+    __slots__ = ("acts", "always", "dropped", "kind", "previous", "superseded", "time", "topic", "walker")
 
-    def __init__(self, kind: Kind, topic: str, key: str) -> None:
+    def __init__(self, kind: Kind, walker: Walker | None = None) -> None:
         self.kind: Kind = kind
-        self.topic = topic
-        self.key = key
-        self.dropped: Rule | None = None
-        self.walker: Walker | None = None
+        self.walker = walker
         self.always = False
+        self.topic: str | None = None
+        self.dropped: Rule | None = None
         self.acts: Sequence[tuple[Rule, int]] = ()
         self.previous: str | None = None
         self.superseded = False
@@ -69,9 +69,11 @@ class Policy:
         self._names = (*scheme.hierarchy, "system", "driver", "module", "state")
         self._hashes = [rule.action for rule in rules if isinstance(rule.action, Hash)]
         self.texts = Texts(rules, own_hashes(form for action in self._hashes for form in action.forms))
-        self._uniform = all(rule.everywhere and not rule.whole for rule in rules)
+        # Such rules make the same of all topics in which they find nothing.
+        self._uniform = all(rule.everywhere and rule.looks_at_values and not rule.whole for rule in rules)
         self._walkers: dict[tuple[Rule, ...], Walker] = {}
         self._plans: dict[str, Plan] = {}
+        self._untouched = {kind: Plan(kind, self._walker(self.rules) if rules else None) for kind in get_args(Kind)}
         self._acts: dict[tuple[Rule, Kind, str], int] = {}
         self.counts: dict[str, int] = dict.fromkeys((rule.name for rule in rules), 0)
 
@@ -96,38 +98,36 @@ class Policy:
             self._plans[topic] = plan
         return plan
 
-    def value(self, plan: Plan, value: Any, text: bytes) -> bytes:
+    def value(self, plan: Plan, topic: str, key: str, value: Any, text: bytes) -> bytes:
         """Return the JSON of ``value`` after the rules; ``text`` is its JSON before.
 
-        Raises :class:`Dropped` and :class:`Withheld`.
+        ``topic`` is where it goes, after the rules; ``key`` the status key, as it was. Raises :class:`Dropped` and
+        :class:`Withheld`.
         """
         walker = plan.walker
         suspected = walker is not None and (plan.always or walker.suspects(value, text))
         if not suspected and not plan.acts:
             return text  # as nearly every value goes
-        if plan.dropped is not None:
-            self._record(plan, plan.acts)
-            raise Dropped(plan.dropped, plan.acts)
         acts = list(plan.acts)
-        if suspected and walker is not None:
-            before = value
-            try:
-                value = walker.walk(value, plan.key, acts)
-            except Dropped as dropped:
-                self._record(plan, [*acts, *dropped.acts])
-                raise
-            if value is not before:
-                text = to_json(value)
-        if acts:
-            self._record(plan, acts)
+        try:
+            if plan.dropped is not None:
+                raise Dropped(plan.dropped, ())  # noqa: TRY301 - the way of every rule that drops
+            if suspected and walker is not None:
+                before = value
+                value = walker.walk(value, key, acts)
+                if value is not before:
+                    text = to_json(value)
+        except Dropped as dropped:
+            self._record(plan.kind, topic, [*acts, *dropped.acts])
+            raise
+        self._record(plan.kind, topic, acts)
         return text
 
-    def cleared(self, plan: Plan) -> bytes:
+    def cleared(self, plan: Plan, topic: str) -> bytes:
         """Return the payload of a topic whose value is gone, an empty one. Raises :class:`Dropped`."""
-        if plan.acts:
-            self._record(plan, plan.acts)
+        self._record(plan.kind, topic, plan.acts)
         if plan.dropped is not None:
-            raise Dropped(plan.dropped, plan.acts)
+            raise Dropped(plan.dropped, ())
         return b""
 
     def scrub(self, text: str) -> str:
@@ -150,22 +150,24 @@ class Policy:
 
     def _new_plan(self, kind: Kind, topic: str, org: str, place: Any) -> Plan:
         state = place.state if kind == "state" else None
-        rules = self.rules if self._uniform else tuple(r for r in self.rules if r.selects(kind, topic, state))
-        plan = Plan(kind, topic, state or "")
-        if not rules:
-            return plan
-        dropping = next((r for r in rules if r.whole and r.kind == "drop" and r.cursor() is None), None)
+        if self._uniform:
+            # Every level stands in the topic; what it hides, it shows as percent-encoded.
+            if not self.texts.literals.of(topic.encode()):
+                return self._untouched[kind]
+            rules = self.rules
+        else:
+            rules = tuple(rule for rule in self.rules if rule.selects(kind, topic, state))
+        plan = Plan(kind)
         levels = self._levels_of(kind, org, place)
         acts: list[tuple[Rule, int]] = []
         try:
-            if dropping is not None:
-                raise Dropped(dropping, [(dropping, 1)])  # noqa: TRY301 - the way of every rule that drops
-            changed = self._treated(levels, rules, acts)
-            plan.topic = self._topic(kind, changed, place) if changed != levels else topic
-            if plan.topic != topic and any(action.overlap for action in self._hashes):
-                previous = self._previous(levels, rules)
-                old = self._topic(kind, previous, place)
-                plan.previous = old if old != plan.topic else None
+            _drop_at_once(rules)
+            changed = self._treated(levels, rules, acts, "topic")
+            if changed != levels:
+                plan.topic = self._topic(kind, changed, place)
+                if any(action.overlap for action in self._hashes):
+                    old = self._topic(kind, self._treated(levels, rules, [], "previous"), place)
+                    plan.previous = old if old != plan.topic else None
         except Dropped as dropped:
             plan.dropped = dropped.rule
             # The topic may be what it was dropped for, so it is not written anywhere either.
@@ -186,13 +188,17 @@ class Policy:
         return dict(zip(self._names, values, strict=True))
 
     def _treated(
-        self, levels: Mapping[str, str | None], rules: Sequence[Rule], acts: list[tuple[Rule, int]]
+        self, levels: Mapping[str, str | None], rules: Sequence[Rule], acts: list[tuple[Rule, int]], form: Form
     ) -> dict[str, str | None]:
         changed = dict(levels)
-        for name, text in levels.items():
-            here = [rule for rule in rules if rule.looks_at_level(name)]
-            if text and here:
-                changed[name] = self._level(text, here, acts)
+        self.texts.form = form
+        try:
+            for name, text in levels.items():
+                here = [rule for rule in rules if rule.looks_at_level(name)]
+                if text and here:
+                    changed[name] = self._level(text, here, acts)
+        finally:
+            self.texts.form = "value"
         return changed
 
     def _level(self, text: str, rules: Sequence[Rule], acts: list[tuple[Rule, int]]) -> str:
@@ -205,13 +211,6 @@ class Policy:
             return replaced.text
         # A level cannot be left out, and null has no place in a topic.
         return (rule or replaced.acts[-1][0]).placeholder or _EMPTY_LEVEL
-
-    def _previous(self, levels: Mapping[str, str | None], rules: Sequence[Rule]) -> dict[str, str | None]:
-        self.texts.previous = True
-        try:
-            return self._treated(levels, rules, [])
-        finally:
-            self.texts.previous = False
 
     def _topic(self, kind: Kind, levels: Mapping[str, str | None], place: Any) -> str:
         if kind == "metadata":
@@ -230,10 +229,20 @@ class Policy:
             walker = self._walkers[rules] = Walker(rules, self.texts)
         return walker
 
-    def _record(self, plan: Plan, acts: Sequence[tuple[Rule, int]]) -> None:
+    def _record(self, kind: Kind, topic: str, acts: Sequence[tuple[Rule, int]]) -> None:
         for rule, count in acts:
             self.counts[rule.name] += count
-            key = (rule, plan.kind, plan.topic)
+            key = (rule, kind, topic)
             if key not in self._acts and len(self._acts) >= _MOST_ACTS:
-                key = (rule, plan.kind, _OTHER_TOPICS)
+                key = (rule, kind, _OTHER_TOPICS)
             self._acts[key] = self._acts.get(key, 0) + count
+
+
+def _drop_at_once(rules: Sequence[Rule]) -> None:
+    """Raise :class:`Dropped` where a rule drops whatever its topics carry."""
+    for rule in rules:
+        if rule.whole and rule.cursor() is None and rule.looks_at_values:
+            if rule.kind == "allow":
+                return
+            if rule.kind == "drop":
+                raise Dropped(rule, [(rule, 1)])

@@ -17,7 +17,7 @@ import msgspec
 import re2
 
 from northbound.errors import EventRefused
-from northbound.privacy.actions import Action
+from northbound.privacy.actions import Action, Form
 from northbound.privacy.detector import Detector
 from northbound.privacy.plain import HIDING, is_common, plain
 from northbound.privacy.rules import Rule
@@ -108,7 +108,7 @@ class Texts:
         self.literals = Literals(self.detectors)
         self._bits = {detector: 1 << place for place, detector in enumerate(self.detectors)}
         self._own = own
-        self.previous = False  # whether hashes are those of the previous key
+        self.form: Form = "value"  # what is being written
 
     def bits(self, rules: Sequence[Rule]) -> int:
         """Return a bit for each detector of ``rules``, as :class:`Literals` says them."""
@@ -154,7 +154,7 @@ class Texts:
         return self._matches(text, key, detectors) if detectors else []
 
     def _written(self, action: Action, match: Match) -> str:
-        return action.text(match.text, match.canonical, match.detector, previous=self.previous)
+        return action.text(match.text, match.canonical, match.detector, form=self.form)
 
     def _matches(self, text: str, key: str, detectors: Sequence[Detector]) -> list[Match]:
         """Return what the detectors of one rule find, in order, overlapping ones as one."""
@@ -164,15 +164,10 @@ class Texts:
             for detector in detectors:
                 for start, end, canonical in self._found(shown.text, key, detector):
                     found.append(Match(*shown.origin(start, end), shown.text[start:end], canonical, detector))
-            found = _merged(text, found)
-        as_written = [
-            Match(start, end, text[start:end], canonical, detector)
-            for detector in detectors
-            for start, end, canonical in self._found(text, key, detector)
-        ]
-        if not found:
-            return _merged(text, as_written)
-        return _merged(text, [*found, *_apart(_merged(text, as_written), found)])
+        for detector in detectors:
+            for start, end, canonical in self._found(text, key, detector):
+                found.append(Match(start, end, text[start:end], canonical, detector))
+        return _merged(text, found)
 
     def _found(self, text: str, key: str, detector: Detector) -> Iterator[tuple[int, int, str | None]]:
         for offset, piece in self._foreign(text):
@@ -192,7 +187,7 @@ class Texts:
 
 
 def _merged(text: str, matches: list[Match]) -> list[Match]:
-    """Return ``matches`` in order, those that overlap as one: what covers all of it says what it is."""
+    """Return ``matches`` in order, those that overlap as one: one that covers all of it says what it is."""
     matches.sort(key=lambda match: (match.start, -match.end))
     merged: list[Match] = []
     for match in matches:
@@ -202,16 +197,6 @@ def _merged(text: str, matches: list[Match]) -> list[Match]:
         elif match.end > last.end:
             merged[-1] = Match(last.start, match.end, text[last.start : match.end], None, None)
     return merged
-
-
-def _apart(matches: list[Match], others: list[Match]) -> Iterator[Match]:
-    """Give the matches that overlap none of the others; both are in order."""
-    at = 0
-    for match in matches:
-        while at < len(others) and others[at].end <= match.start:
-            at += 1
-        if at == len(others) or others[at].start >= match.end:
-            yield match
 
 
 class _Pieces:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from northbound.privacy.texts import Dropped, Texts, nested_json
 
 #: JSON in a string in JSON in a string …: deeper than this it is looked at as text.
 _DEEPEST_NESTED: Final = 12
+_TELL_NOTHING: Final = frozenset(("content", "data", "id", "raw", "text", "val", "value"))
 _NUMBERS: Final = (int, float, Decimal)
 _SCALARS: Final = frozenset({type(None), bool, int, float})
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -87,7 +88,7 @@ class _Walk:
             taker = self._taker(cursors)
             if taker is not None:
                 return self._taken(taker)
-            return self._object(value, cursors) if isinstance(value, dict) else self._array(value, key, cursors)
+            return self._object(value, key, cursors) if isinstance(value, dict) else self._array(value, key, cursors)
         if isinstance(value, _NUMBERS):
             return self._scalar(value, key, cursors)
         return value
@@ -122,22 +123,20 @@ class _Walk:
             return _GONE
         return None if rule.null else rule.placeholder
 
-    def _object(self, value: dict[Any, Any], cursors: Cursors) -> Any:
-        changed: dict[Any, Any] = {}
+    def _object(self, value: dict[str, Any], under: str, cursors: Cursors) -> Any:
+        changed: dict[str, Any] = {}
+        alike: dict[str, int] = {}
         same = True
         detecting = [rule for rule in self._here(cursors) if not rule.whole]
         for key, item in value.items():
             new_key = self._key(key, detecting) if detecting else key
-            shown = plain(key)
             below = cursors if self._all_here(cursors) else tuple(c and c.into(key) for c in cursors)
-            new_item = self.value(item, key if shown is None else shown.text, below)
+            new_item = self.value(item, _telling(key, under), below)
             if new_key is None or new_item is _GONE:
                 same = False
                 continue
             same = same and new_key == key and new_item is item
-            while new_key in changed:
-                new_key += "~"
-            changed[new_key] = new_item
+            changed[_apart(new_key, changed, alike)] = new_item
         return value if same else changed
 
     @staticmethod
@@ -201,3 +200,21 @@ class _Walk:
             return replaced.text
         coarse = nested_json(replaced.text)  # a number stays one
         return float(coarse) if isinstance(coarse, Decimal) and isinstance(value, float) else coarse
+
+
+def _telling(key: str, under: str) -> str:
+    """Return the key that tells what a value is: one that tells nothing inherits what stands above it."""
+    shown = plain(key)
+    text = key if shown is None else shown.text
+    return under if under and text.casefold() in _TELL_NOTHING else text
+
+
+def _apart(key: str, taken: Mapping[str, Any], alike: dict[str, int]) -> str:
+    """Return ``key`` or, where that is taken because two were made alike, one with a number: no member is lost."""
+    if key not in taken:
+        return key
+    number = alike.get(key, 2)
+    while f"{key}~{number}" in taken:
+        number += 1
+    alike[key] = number + 1
+    return f"{key}~{number}"
