@@ -178,8 +178,9 @@ class EventDecoder:
         text = str(error)
         if (unknown := _UNKNOWN.match(text)) is not None:
             key = unknown[1]
-            key = repr(key) if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]!r}…"
+            # Never a part of it: whoever looks for personal data in a reason must see all of it or nothing.
+            key = repr(key) if len(key) <= _LONGEST_KEY else f"of {len(key)} characters"
             return f"unknown key {key}: the hierarchy here is {', '.join(self.hierarchy)}"
         if "truncated" in text:
             text += ", or a \\u escape is half of a surrogate pair"
-        return f"not an event: {text[:_LONGEST_REASON]}"
+        return f"not an event: {text if len(text) <= _LONGEST_REASON else 'its keys are too long to tell'}"

@@ -84,7 +84,11 @@ class SourceIntake:
 
     def refuse(self, where: str, reason: str) -> None:
         """Count and report input that never became an event; both texts may hold some of it, so rules apply."""
-        self._count_refused(self._engine.shareable(where), self._engine.shareable(reason), 1)
+        self._count_refused(self.shareable(where), self.shareable(reason), 1)
+
+    def shareable(self, words: str) -> str:
+        """Return words about an event after the privacy rules."""
+        return self._engine.shareable(words)
 
     def _count_refused(self, where: str, reason: str, count: int) -> None:
         self.refused += count
@@ -148,10 +152,10 @@ class SourceRunner:
                 try:
                     await self._run()
                 except (NorthboundError, OSError) as error:
-                    self._error = str(error)
+                    self._error = self.intake.shareable(str(error))
                     log.error("%s: %s", self.instance.name, self._error)  # noqa: TRY400 - said in words
                 except Exception as error:  # noqa: BLE001, RUF100 - a third party's source may raise anything
-                    self._error = f"{type(error).__name__}: {error}"
+                    self._error = self.intake.shareable(f"{type(error).__name__}: {error}")
                     log.exception("%s: the source failed", self.instance.name)
                 else:
                     self._error = None

@@ -171,7 +171,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
         (line(region="r"), "unknown key 'region': the hierarchy here is org, building, level, area"),
         (line(sytem="s"), "unknown key 'sytem'"),
         (line(**{"x\n\x1b[31m`": 1}), "unknown key"),
-        (line(**{"k" * 10_000: 1}), "unknown key 'kkk"),
+        (line(**{"k" * 10_000: 1}), "unknown key of 10000 characters"),
         ('{"kind":"metadata","metadata":{}}', "'id'"),
         ('{"kind":"metadata","id":"","metadata":{}}', "'id'"),
         ('{"kind":"metadata","id":5,"metadata":{}}', "id"),
