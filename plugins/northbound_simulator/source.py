@@ -15,6 +15,7 @@ import pydantic
 import northbound
 from northbound_simulator.campus import Campus, milliseconds
 from northbound_simulator.options import Options
+from northbound_simulator.systems import PEOPLE
 
 #: Events in a batch at most.
 BATCH = 1000
@@ -41,6 +42,10 @@ class SimulatorSource(northbound.Source):
     def origin(self) -> str:
         """How large the campus is."""
         return f"a simulated campus of {self.config.total_systems} systems"
+
+    async def people(self) -> Sequence[str]:
+        """Return everybody who may host a meeting."""
+        return [*PEOPLE]
 
     async def run(self, intake: northbound.Intake) -> None:
         """Tell of everything there is, then of what changes."""

@@ -23,6 +23,7 @@ DRIVERS: Final[dict[str, dict[str, Any]]] = {
 # Nobody's names, and addresses in a domain that is nobody's (RFC 2606).
 _FIRST = ("Ada", "Bo", "Cleo", "Dara", "Emi", "Finn", "Gia", "Hugo", "Ines", "Jun", "Kaya", "Leo", "Mira", "Noor")
 _LAST = ("Amber", "Birch", "Cedar", "Dune", "Elm", "Fjord", "Grove", "Heath", "Isle", "Juniper", "Lark", "Moss")
+PEOPLE: Final = tuple(f"{first} {last}" for first in _FIRST for last in _LAST)
 _TITLES = ("Stand-up", "Design review", "Budget", "Interview", "Planning", "Retrospective", "Client call", "1:1")
 _INPUTS = ("HDMI1", "HDMI2", "USB-C", "Wireless")
 

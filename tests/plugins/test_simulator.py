@@ -239,6 +239,13 @@ def test_it_is_finite_only_when_told():
     assert source().origin == "a simulated campus of 48 systems"
 
 
+async def test_it_knows_everybody_who_hosts_a_meeting():
+    known = set(await source().people())
+    hosts = {e.value["host"]["name"] for e in day() if isinstance(e, State) and e.state == "current_booking" and e.value}
+    assert hosts
+    assert hosts <= known
+
+
 # configuration
 
 
