@@ -19,13 +19,14 @@ _DECIMAL: Final = r"[+-]?[0-9]+\.[0-9]+"
 #: Rows of decimals are taken whole: more than three are no position.
 _ROW: Final = rf"{_DECIMAL}(?:\s*[,;]\s*{_DECIMAL})+"
 _WKT: Final = rf"POINT(?: ?Z)? ?\( ?({_DECIMAL} +{_DECIMAL})"
+_LINK_MARKS: Final = ("=", "/@", "!3d")
 _LINK: Final = (
     rf"geo:({_NUMBER},{_NUMBER}(?:,{_NUMBER})?)"
-    rf"|/@({_NUMBER},{_NUMBER})(?:,[0-9.]+[zam])?"
-    rf"|[?&](?:q|ll|sll|query|center|daddr|saddr|origin|destination|cp|loc|at|viewpoint)=(?:loc:)?({_NUMBER}[,~]{_NUMBER})"
-    rf"|[#&?]map=[0-9.]+/({_NUMBER}/{_NUMBER})"
-    rf"|[?&]mlat=({_NUMBER}&mlon={_NUMBER})"
-    rf"|!3d({_NUMBER}!4d{_NUMBER})"
+    rf"|/@({_DECIMAL},{_DECIMAL})(?:,[0-9.]+[zam])?"
+    rf"|[?&](?:q|ll|sll|query|center|daddr|saddr|origin|destination|cp|loc|at|viewpoint)=(?:loc:)?({_DECIMAL}[,~]{_DECIMAL})"
+    rf"|[#&?]map=[0-9.]+/({_DECIMAL}/{_DECIMAL})"
+    rf"|[?&]mlat=({_DECIMAL}&mlon={_DECIMAL})"
+    rf"|!3d({_DECIMAL}!4d{_DECIMAL})"
 )
 #: Primes, quotation marks and what is on a keyboard.
 _MINUTE: Final = r"['\x{2032}\x{2019}]"
@@ -68,13 +69,14 @@ class Coordinates(Detector):
             if found:
                 return found
         found = []
-        if text.count(".") > 1 and ("," in text or ";" in text):
+        points = text.count(".")
+        if points > 1 and ("," in text or ";" in text):
             found += self._rows(text)
-        if ":" in text or "=" in text or "/@" in text or "!3d" in text:
+        if "geo:" in text or (points > 1 and any(mark in text for mark in _LINK_MARKS)):
             found += (Found(*match.span(match.lastindex)) for match in self._link.finditer(text))
         if "POINT" in text:
             found += (Found(*match.span(1)) for match in self._wkt.finditer(text))
-        if any(mark in text for mark in ("°", "º", "deg", "/", ".")) and _has_sides(text):
+        if points > 1 or "°" in text or "º" in text or "deg" in text or ("/" in text and "+" in text):
             found += _checked(text, self._written.finditer(text))
         return in_order([_named(text, item) for item in found])
 
@@ -96,10 +98,6 @@ class Coordinates(Detector):
                 yield Found(start, start + len(f"{first[0]},{first[1].rstrip()}"))
 
 
-def _has_sides(text: str) -> bool:
-    return any(side in text for side in ("N", "S", "n", "s", "+", "-"))
-
-
 def _is_part(text: str, start: int, end: int) -> bool:
     before, after = text[start - 1 : start], text[end : end + 1]
     return is_word(before) or before == "." or is_word(after) or (after == "." and text[end + 1 : end + 2].isdigit())
@@ -116,7 +114,10 @@ def _is_position(first: str, second: str) -> bool:
 def _checked(text: str, matches: Iterable[Any]) -> Iterator[Found]:
     for match in matches:
         start, end = match.start(), match.end()
-        if not is_word(text[start - 1 : start]) and not is_word(text[end : end + 1]):
+        written = match[0]
+        if written[0] == "-" and "+" not in written and "." not in written:
+            continue  # -12-345/ is a part of some id
+        if not is_word(text[start - 1 : start]) and (written[-1] == "/" or not is_word(text[end : end + 1])):
             yield Found(start, end)
 
 

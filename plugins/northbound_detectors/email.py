@@ -97,6 +97,8 @@ def _begin(text: str, start: int, end: int) -> int | None:
     """Return where the local part begins in this run of characters that may stand in one; ``None``: nowhere."""
     if text[start:end] == '"':
         return _quote(text, start)
+    if text[start:end].isalnum():
+        return start
     start = max(start, *(text.rfind(character, start, end) + 1 for character in _BEFORE))
     while (equals := text.find("=", start, end)) >= 0 and text[start:equals].isidentifier():
         start = equals + 1  # email=bob@…; the names before the '=' of a bounce address hold a '+' or '.'

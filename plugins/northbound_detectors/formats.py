@@ -44,6 +44,8 @@ _PREFIXED: Final = (
     ("sk-proj-", r"[0-9A-Za-z_-]{16}[0-9A-Za-z_-]*"),
 )  # fmt: skip
 _STARTS: Final = tuple(prefix for prefix, _ in _PREFIXED)
+#: None of them is shorter.
+_SHORTEST: Final = 14
 #: Each prefix holds one of these.
 _MARKS: Final = ("_", "-", "AKIA", "ASIA", "AIza", "ya29.", "1//0", "SG.", "hvs.")
 _BY_PREFIX: Final = "|".join(rf"\b{re2.escape(prefix)}{rest}" for prefix, rest in _PREFIXED)
@@ -122,7 +124,7 @@ def _prefixed() -> Finder:
     pattern, behind = re2.compile(_BY_PREFIX), re2.compile(_BEHIND_AWS)
 
     def find(text: str) -> Iterator[Found]:
-        if not any(mark in text for mark in _MARKS):
+        if len(text) < _SHORTEST or not any(mark in text for mark in _MARKS):
             return
         for match in pattern.finditer(text):
             start, end = match.span()
@@ -140,7 +142,9 @@ def _webhook() -> Finder:
         if not any(host in text for host in _WEBHOOK_HOSTS):
             return
         for match in pattern.finditer(text):
-            yield Found(*match.span(match.lastindex))
+            group = match.lastindex
+            if not is_treated(match[group]):
+                yield Found(*match.span(group))
 
     return find
 

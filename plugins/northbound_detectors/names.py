@@ -21,7 +21,7 @@ _GAPS: Final = frozenset(("", ".", "_", "-", ",", "'", "\u2019", "+"))
 _MOST_WORDS: Final = 8
 #: Scripts that put no space between words: a name in them is one word, and stands amid others.
 _UNSPACED: Final = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7AF), (0x20000, 0x3FFFF))
-_REMEMBERED: Final = 0x3000
+_REMEMBERED: Final = 0xD7B0
 
 
 class _Words(dict[int, int]):
@@ -62,13 +62,15 @@ class Names:
 
     def _add(self, name: str, *, single: bool) -> None:
         last, comma, first = name.partition(",")
-        found = [fold(word) for word in (f"{first} {last}" if comma else name).translate(_WORDS).split()]
+        written = (f"{first} {last}" if comma else name).translate(_WORDS).split()
+        found = [fold(word) for word in written]
         if not found or len(found) > _MOST_WORDS:
             return
         joined = " ".join(found)
-        if len(found) == 1 and len(joined) > 1 and all(map(_is_unspaced, joined)):
-            self._names.setdefault(joined, joined)
-            _count(self._unspaced, joined[0], len(joined))
+        whole = unicodedata.normalize("NFC", "".join(written))
+        if len(found) == 1 and len(whole) > 1 and all(map(_is_unspaced, whole)):
+            self._names.setdefault(whole, whole)
+            _count(self._unspaced, whole[0], len(whole))
         elif len(found) > 1 or single:
             self._names.setdefault(joined, joined)
             _count(self._counts, found[0], len(found))

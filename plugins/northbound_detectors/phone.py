@@ -14,8 +14,9 @@ from northbound import Detector, Found
 from northbound_detectors.keys import words
 from northbound_detectors.matching import is_word
 
-_INTERNATIONAL: Final = r"(?:\+|00)[ (]{0,2}[1-9](?:[ ().\-/]{0,3}[0-9])+"
-_NATIONAL: Final = r"[(]?[0-9](?:[ ().\-/]{0,3}[0-9]){5,}"
+_DIGITS: Final = r"(?:(?:[ ().-]{0,3}|/)[0-9])"
+_INTERNATIONAL: Final = rf"(?:\+|00)[ (]{{0,2}}[1-9]{_DIGITS}{{6,}}"
+_NATIONAL: Final = rf"[(]?[0-9]{_DIGITS}{{5,}}"
 _SEPARATORS: Final = " ().-/"
 #: Without separators, and behind no trunk prefix, digits are a number only under a key that says so.
 _KEYS: Final = frozenset((
@@ -79,7 +80,7 @@ class Phone(Detector):
         found: list[Found] = []
         if "+" in text or "00" in text:
             for match in self._international.finditer(text):
-                found += self._first(text, match.start(), match.end(), None)
+                found += self._internationals(text, *match.span())
         if self._region or named:
             taken = [(item.start, item.end) for item in found]
             found += self._nationals(text, taken, named=named)
@@ -90,6 +91,13 @@ class Phone(Detector):
         """Return the last three digits: ``***123``."""
         digits = "".join(character for character in text if character.isdigit())
         return f"***{digits[-_SHOWN:]}"
+
+    def _internationals(self, text: str, start: int, end: int) -> Iterator[Found]:
+        """Give the numbers in a run of digits: of those that begin with 00, one may follow another."""
+        while start >= 0:
+            first = list(self._first(text, start, end, None))
+            yield from first
+            start = text.find("00", first[0].end if first else start + 2, end)
 
     def _nationals(self, text: str, taken: list[tuple[int, int]], *, named: bool) -> Iterator[Found]:
         at = 0
@@ -102,11 +110,18 @@ class Phone(Detector):
             written = match[0]
             digits = _digits(written)
             formatted = len(digits) < len(written) or (self._trunk and written.startswith(self._trunk))
-            if named or (formatted and not _is_date(written)):
+            if not named and (not formatted or _is_date(written)):
+                continue
+            while start < end:
                 found = list(self._first(text, start, end, self._region)) if self._region else []
                 if not found and named:  # 442079460018 under "phone"
                     found = list(self._first(text, start, end, "+"))
+                if not found:
+                    break
                 yield from found
+                start = found[0].end
+                while start < end and text[start] in _SEPARATORS:
+                    start += 1
 
     def _first(self, text: str, start: int, end: int, how: str | None) -> Iterator[Found]:
         """Give the longest number that the first groups of digits from ``start`` to ``end`` are."""

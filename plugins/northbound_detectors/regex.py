@@ -36,6 +36,11 @@ def compiled(pattern: str, *, ignore_case: bool = False) -> Any:
     return made
 
 
+def number_of(pattern: Any, group: int | str) -> int:
+    """Return the number of this group; -1 where the pattern has none of this name."""
+    return group if isinstance(group, int) else int(pattern.groupindex.get(group, -1))
+
+
 def _pattern(pattern: str) -> str:
     compiled(pattern)
     return pattern
@@ -65,8 +70,7 @@ class RegexOptions(pydantic.BaseModel):
             raise ValueError("give either pattern or patterns")
         for pattern in self.every:
             made = compiled(pattern, ignore_case=self.ignore_case)
-            known = self.group in made.groupindex if isinstance(self.group, str) else 0 <= self.group <= made.groups
-            if not known:
+            if not 0 <= number_of(made, self.group) <= made.groups:
                 raise ValueError(f"the pattern has no group {self.group!r}")
         return self
 
@@ -85,16 +89,16 @@ class Regex(Detector):
         super().__init__(config, name=name)
         self.numbers = config.numbers
         self.literals = config.literals
-        self._group = config.group
-        self._patterns = [compiled(pattern, ignore_case=config.ignore_case) for pattern in config.every]
+        made = [compiled(pattern, ignore_case=config.ignore_case) for pattern in config.every]
+        self._patterns = [(pattern, number_of(pattern, config.group)) for pattern in made]
 
     def find(self, text: str, key: str) -> Iterable[Found]:  # noqa: ARG002 - the pattern alone decides
         """Give what the patterns match; raises ``RuntimeError`` where that takes longer than :data:`LONGEST`."""
         found: list[Found] = []
         until = time.perf_counter() + LONGEST
-        for pattern in self._patterns:
+        for pattern, group in self._patterns:
             for match in pattern.finditer(text):
-                start, end = match.span(self._group)
+                start, end = match.span(group)
                 if start < end and not is_treated(text[start:end]):
                     found.append(Found(start, end))
                 if time.perf_counter() > until:

@@ -94,7 +94,7 @@ def is_secret(value: str) -> bool:
         return True
     if value.isdigit() and len(value) < _SHORTEST_NUMBER:
         return False
-    return value.lower() not in _PLAIN and _REFERENCE.fullmatch(value) is None
+    return value.lower() not in _PLAIN and not (value[0] in "${%<[" and _REFERENCE.fullmatch(value))
 
 
 def secret_in(value: str) -> tuple[int, int] | None:

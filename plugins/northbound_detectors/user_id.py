@@ -26,8 +26,9 @@ _GOOGLE: Final = r"[0-9]{21}"
 _PEOPLE: Final = frozenset((
     "user", "users", "userid", "owner", "owners", "host", "hosts", "organiser", "organisers", "organizer", "organizers",
     "oid", "sub", "subject", "upn", "attendee", "attendees", "person", "people", "member", "members", "employee",
-    "employees", "staff", "visitor", "visitors", "guest", "guests", "principal", "approver", "assignee", "creator", "author",
-    "booker", "occupant", "occupants", "by", "account", "profile", "contact", "manager", "requester", "objectid",
+    "employees", "staff", "visitor", "visitors", "guest", "guests", "principal",
+    "approver", "assignee", "creator", "author", "booker", "occupant", "occupants", "by", "account", "profile",
+    "contact", "manager", "requester", "objectid",
 ))  # fmt: skip
 _PEOPLE_PAIRS: Final = frozenset((("object", "id"), ("google", "id"), ("directory", "id")))
 #: What stands under one of these, as the last words of a key, is an id whatever it looks like.
