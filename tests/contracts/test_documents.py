@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
+import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from northbound.loading import load_text
+from northbound.events import State
+from northbound.loading import Configuration, load_text
+from northbound.message import Address
+from northbound.preview import Preview
 from northbound.registry import Registry
+from northbound.topics import TopicScheme
 
 ROOT = Path(__file__).parent.parent.parent
+SECRET = "an example"  # of every hash in the documents
+SURROUNDINGS = {
+    "site": '[site]\norg = "org-acme"\n',
+    "sources": '[sources.in]\ntype = "jsonl"\npath = "-"\n',
+    "connectors": '[connectors.out]\ntype = "file"\npath = "out.jsonl"\n',
+}
 
 
 def test_the_reference_is_what_the_models_say():
@@ -22,12 +36,80 @@ def test_the_reference_is_what_the_models_say():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", ["README.md"])
+def samples(path: str) -> list[tuple[str, str]]:
+    """Return each configuration of a document, and the table that says what it does (empty where there is none)."""
+    found = re.findall(
+        r"^( *)```toml\n(.*?)^ *```\n(?:\s*((?:^\|[^\n]*\n)+))?(?:\s*((?:^\|[^\n]*\n)+))?",
+        (ROOT / path).read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+    return [(textwrap.dedent(indent + text), f"{first}\n{second}") for indent, text, first, second in found]
+
+
+def completed(text: str) -> str:
+    """Return a fragment of a configuration with what it leaves out."""
+    tables = tomllib.loads(text)
+    around = "".join(lines for table, lines in SURROUNDINGS.items() if table not in tables)
+    if "secret" in tables.get("privacy", {}):
+        return f"{text}\n{around}"
+    if re.search(r"^\[privacy\]\n", text, re.MULTILINE):
+        return re.sub(r"^\[privacy\]\n", f'[privacy]\nsecret = "{SECRET}"\n', text, flags=re.MULTILINE) + around
+    return f'[privacy]\nsecret = "{SECRET}"\n{text}\n{around}'
+
+
+def load(text: str, folder: Path) -> Configuration:
+    (folder / "northbound.db.privacy-secret.old").write_text("0" * 64)
+    (folder / "people.csv").write_text("name\nJane Doe\n")
+    names = ("NORTHBOUND_PRIVACY_SECRET", "NEW_SECRET", "OLD_SECRET", "CLOUD_SECRET")
+    return load_text(completed(text), Registry(), base=folder, environment=dict.fromkeys(names, SECRET))
+
+
+@pytest.mark.parametrize("path", ["docs/privacy.md", "docs/detectors.md"])
 def test_configurations_in_documents_load(path, tmp_path):
-    samples = re.findall(r"```toml\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
-    assert samples
-    for sample in samples:
-        load_text(sample, Registry(), base=tmp_path, environment={})
+    found = samples(path)
+    assert found
+    for text, _ in found:
+        load(text, tmp_path)
+
+
+def test_the_readmes_first_configuration_is_whole(tmp_path):
+    text, _ = samples("README.md")[0]
+    load_text(text, Registry(), base=tmp_path, environment={})
+
+
+ROWS = [
+    (path, text, cells)
+    for path in ("README.md", "docs/privacy.md", "docs/detectors.md")
+    for text, table in samples(path)
+    for cells in re.findall(r"^\| `(.+?)` \|(?: `(.+)` \|)? (?:`(.+)`|(dropped)) \|$", table, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("path", "text", "cells"), ROWS, ids=lambda value: str(value)[:60])
+def test_a_policy_does_what_its_table_says(path, text, cells, tmp_path):
+    state, value, becomes, dropped = cells
+    looking = Preview(load(text, tmp_path))
+    if not value:  # a table of topics
+        place = TopicScheme().parse(state)
+        assert isinstance(place, Address)
+        event = State(place.org, place.zones, place.system, place.driver, place.module, place.index, place.state, 1)
+    else:
+        event = State("org-acme", ("bld-1", None, None), "sys-7", "dep-1", "Bookings", 1, state, json.loads(value))
+    seen = looking.event(event, 0)
+    if dropped:
+        assert seen.dropped
+        return
+    assert not seen.refused
+    sent = seen.passages[-1].outgoing
+    assert sent is not None
+    if value:
+        assert json.loads(json.loads(sent.payload)["value"]) == json.loads(becomes)
+    else:
+        assert sent.topic == becomes
+
+
+def test_most_of_the_guide_is_tried():
+    assert len([path for path, _, _ in ROWS if path == "docs/privacy.md"]) > 25
 
 
 def test_the_readmes_command_prints_what_the_readme_says(tmp_path):
