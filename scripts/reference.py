@@ -8,7 +8,15 @@ from pathlib import Path
 import pydantic
 
 from northbound.cli.options import Option, of_model
-from northbound.config import ConnectorOptions, ServiceOptions, SiteOptions, SourceOptions, StoreOptions
+from northbound.config import (
+    ConnectorOptions,
+    DetectorOptions,
+    ServiceOptions,
+    SiteOptions,
+    SourceOptions,
+    StoreOptions,
+)
+from northbound.privacy.options import PrivacyOptions, RuleOptions
 from northbound.registry import Plugin, Registry
 
 TARGET = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -29,12 +37,25 @@ hierarchy (`{building}`, `{level}`, `{area}`), `{system}`, `{driver}`, `{module}
 joining character is percent-encoded within the values, so that every shaped topic can be undone.
 """
 
+PRIVACY = f"""{(PrivacyOptions.__doc__ or "").strip()} How to use it is told in [privacy.md](privacy.md)."""
+RULES = f"""{(RuleOptions.__doc__ or "").strip().splitlines()[0]} An `action` takes the keys that
+name it, and those that name none."""
+DETECTORS = """
+## `[privacy.detectors.NAME]`
+
+A detector with options, or under another name: a `type`, and the keys of that type below. One that needs no options needs no
+table: a rule names its type. What each finds is told in [detectors.md](detectors.md).
+"""
+
 
 def table(options: list[Option]) -> str:
+    if not options:
+        return "It has no options."
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for option in options:
         default = "*required*" if option.required else f"`{option.default}`" if option.default else ""
-        cells = (f"`{option.key}`", option.type.replace("|", "\\|"), default, option.description.replace("|", "\\|"))
+        meaning = option.description.replace("|", "\\|").replace("<", "&lt;")
+        cells = (f"`{option.key}`", option.type.replace("|", "\\|"), default, meaning)
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
@@ -63,6 +84,10 @@ def render() -> str:
         *(plugin_section(row, SourceOptions) for row in ours if row.kind == "source"),
         section("`[connectors.NAME]`, whatever the `type`", ConnectorOptions),
         *(plugin_section(row, ConnectorOptions) for row in ours if row.kind == "connector"),
+        section("`[privacy]`", PrivacyOptions, {"rules", "detectors"}, PRIVACY),
+        section("`[[privacy.rules]]`", RuleOptions, words=RULES),
+        DETECTORS,
+        *(plugin_section(row, DetectorOptions) for row in ours if row.kind == "detector"),
     ]
     return "".join(parts)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -135,3 +137,90 @@ def test_every_link_to_a_file_leads_somewhere():
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")]:
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / link).exists(), f"{document}: {link}"
+
+
+def test_what_documents_quote_from_a_file_stands_in_it():
+    quoted = 0
+    for document in ROOT.glob("docs/*.md"):
+        for name, text in re.findall(r"<!-- from (\S+) -->\n```\w+\n(.*?)```", document.read_text(), re.DOTALL):
+            assert text in (document.parent / name).read_text(), f"{document}: {name}"
+            quoted += 1
+    assert quoted >= 2
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Return how to install an example as a user does: the environment of programs that see it, and it alone."""
+
+    def install(name: str) -> dict[str, str]:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(ROOT / "docs/examples" / name, folder / "source")
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation",
+             "--disable-pip-version-check", "--target", folder / "site", folder / "source"],
+            check=True,
+        )  # fmt: skip
+        return {**os.environ, "PYTHONPATH": str(folder / "site")}
+
+    return install
+
+
+def northbound(*arguments: str | Path, environment: dict[str, str], **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "northbound", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+def test_the_example_of_a_detector_works(installed, tmp_path):
+    environment = installed("detector_badge")
+    example = ROOT / "docs/examples/detector_badge"
+    shutil.copy(example / "test_badge.py", tmp_path)
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path], env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert " passed" in tests.stdout, tests.stdout
+    assert tests.returncode == 0, tests.stdout
+
+    readme = (example / "README.md").read_text()
+    (rule,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    first, second = re.findall(r'turns `(".*?")` into.*?and `(".*?")` into the same hash', readme, re.DOTALL)[0]
+    (tmp_path / "northbound.toml").write_text(completed(rule))
+    event = {"kind": "state", "system": "s", "driver": "d", "module": "M", "index": 1, "state": "note"}
+    lines = "".join(json.dumps({**event, "value": json.loads(value)}) + "\n" for value in (first, second))
+    shown = northbound(
+        "preview", tmp_path / "northbound.toml", "--input", "-", "--json", environment=environment, input=lines
+    )
+    assert shown.returncode == 0, shown.stderr
+    one, other = [
+        json.loads(json.loads(json.loads(line)["connectors"][0]["payload"])["value"])
+        for line in shown.stdout.splitlines()
+    ]
+    assert re.fullmatch("[0-9a-f]{4}-[0-9a-f]{32}", other)
+    assert one == f"door 4: {other}"
+
+
+def test_the_presidio_example_says_what_it_lacks(installed):
+    """Presidio itself is too large to be installed here: what is tried is everything up to its import."""
+    environment = installed("detector_presidio")
+    folder = ROOT / "docs/examples/detector_presidio"
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert any(need.startswith("presidio-analyzer") for need in project["dependencies"])
+    module = folder / project["entry-points"]["northbound"]["presidio"] / "__init__.py"
+    compile(module.read_text(), str(module), "exec")
+    if importlib.util.find_spec("presidio_analyzer") is not None:
+        pytest.skip("presidio-analyzer is installed")
+
+    checked = northbound("check", folder / "northbound.toml", environment=environment)
+    assert checked.returncode != 0
+    assert "'presidio' is installed but does not load: No module named 'presidio_analyzer'" in checked.stdout
+    assert "pip install presidio_analyzer" in checked.stdout
+
+
+def test_the_presidio_example_is_told_alike_everywhere():
+    folder = ROOT / "docs/examples/detector_presidio"
+    guide, readme = (ROOT / "docs/detectors.md").read_text(), (folder / "README.md").read_text()
+    (rule,) = re.findall(r"```toml presidio\n(.*?)```", guide, re.DOTALL)
+    assert rule in (folder / "northbound.toml").read_text()
+    output = re.findall(r"^line \d\tout\tsent\t.*$", guide, re.MULTILINE)
+    assert len(output) == len((folder / "events.jsonl").read_text().splitlines())
+    assert all(line in readme for line in output)
