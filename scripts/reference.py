@@ -43,8 +43,8 @@ name it, and those that name none."""
 DETECTORS = """
 ## `[privacy.detectors.NAME]`
 
-A detector with options, or under another name: a `type`, and the keys of that type below. One that needs no options needs no
-table: a rule names its type. What each finds is told in [detectors.md](detectors.md).
+A detector with options, or under another name: a `type`, and the keys of that type below. One that needs no options
+needs no table: a rule names its type. What each finds is told in [detectors.md](detectors.md).
 """
 
 
