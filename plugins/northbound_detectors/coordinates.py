@@ -8,12 +8,13 @@ from typing import Any, Final
 import re2
 
 from northbound import Detector, Found
-from northbound_detectors.keys import words
+from northbound_detectors.keys import last_word
 from northbound_detectors.matching import in_order, is_word
 
 _KEYS: Final = frozenset(
     ("lat", "latitude", "lng", "lon", "long", "longitude", "coordinates", "latlng", "latlon", "lonlat")
 )
+_UNITS: Final = frozenset(("deg", "degrees", "dd", "decimal", "value"))
 _NUMBER: Final = r"[+-]?[0-9]{1,3}(?:\.[0-9]+)?"
 _DECIMAL: Final = r"[+-]?[0-9]+\.[0-9]+"
 #: Rows of decimals are taken whole: more than three are no position.
@@ -64,7 +65,7 @@ class Coordinates(Detector):
 
     def find(self, text: str, key: str) -> Iterable[Found]:
         """Give the positions in ``text``: both numbers as one. Under ``lat`` and the like the number alone."""
-        if key and len(text) <= _LONGEST_VALUE and not _KEYS.isdisjoint(words(key)):
+        if key and len(text) <= _LONGEST_VALUE and last_word(key, beside=_UNITS) in _KEYS:
             found = list(self._alone(text))
             if found:
                 return found

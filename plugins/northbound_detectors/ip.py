@@ -11,7 +11,7 @@ import re2
 from pydantic import ConfigDict, Field
 
 from northbound import Detector, Found
-from northbound_detectors.keys import words
+from northbound_detectors.keys import last_word
 from northbound_detectors.matching import is_word
 
 #: Runs are taken whole: five numbers with dots are no address, nor six groups with colons.
@@ -21,8 +21,7 @@ _LONGEST_V4: Final = 15
 _SHORTEST: Final = 2
 #: Four numbers behind one of these are a version.
 _VERSION_WORDS: Final = frozenset((
-    "v", "ver", "version", "versions", "release", "rel", "rev", "revision", "build", "firmware", "fw", "software", "sw",
-    "oid",
+    "v", "ver", "version", "versions", "release", "rev", "revision", "build", "firmware", "fw", "oid",
 ))  # fmt: skip
 _BEHIND: Final = " \t=:.\"'"
 _LOOK_BACK: Final = 16
@@ -54,7 +53,7 @@ class Ip(Detector):
         """Give the addresses in ``text`` without port, zone or prefix length; canonical is the compressed form."""
         if len(text) < _SHORTEST or (text.count(".") < 3 and text.count(":") < 2):
             return
-        versions = bool(_VERSION_WORDS.intersection(words(key)))
+        versions = last_word(key) in _VERSION_WORDS
         for match in self._candidate.finditer(text):
             start, end = match.span()
             if ":" in match[0]:

@@ -32,6 +32,11 @@ def _words(key: str) -> tuple[str, ...]:
     return tuple(filter(None, found))
 
 
+def last_word(key: str, *, beside: frozenset[str] = frozenset()) -> str:
+    """Return the last word of ``key`` that is no number and not one of ``beside``; ``""`` where there is none."""
+    return next((word for word in reversed(words(key)) if not word.isdigit() and word not in beside), "")
+
+
 def _begins(key: str, at: int) -> bool:
     """Whether a word begins here: ``clientSecret``, ``APIKey``, ``password1``."""
     character, before = key[at], key[at - 1]
@@ -40,9 +45,3 @@ def _begins(key: str, at: int) -> bool:
     if character not in _UPPER:
         return False
     return before not in _UPPER or key[at + 1 : at + 2].islower()
-
-
-def ends_with(key: str, endings: frozenset[tuple[str, ...]], *, longest: int = 3) -> bool:
-    """Whether the last words of ``key``, up to ``longest`` of them, are one of ``endings``."""
-    found = words(key)
-    return any(found[-count:] in endings for count in range(1, min(longest, len(found)) + 1))

@@ -68,4 +68,4 @@ def _is_credential(name: str, value: str) -> bool:
     if names_credential(name):
         return True
     last = name.lower().replace("-", "_").replace(".", "_").rpartition("_")[2]
-    return last in _IN_URLS or (last in _OFTEN_OTHERS and len(value) >= _LONG)
+    return last in _IN_URLS or last.endswith("sessionid") or (last in _OFTEN_OTHERS and len(value) >= _LONG)

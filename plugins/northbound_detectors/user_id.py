@@ -64,7 +64,7 @@ class UserIdOptions(pydantic.BaseModel):
 
     guids: bool = Field(False, description="Every GUID is one, whatever the key says.")
     keys: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field(
-        (), description="Further keys whose strings and numbers are ids; case and separators do not matter."
+        (), description="Further keys whose strings and numbers are ids; lockerOwner is also locker_owner."
     )
     patterns: tuple[Pattern, ...] = Field((), description="What ids look like here, in RE2's syntax.")
 
@@ -102,7 +102,8 @@ class UserId(Detector):
 
     def _formed(self, text: str, *, is_person: bool) -> Iterator[Found]:
         if "user-" in text:
-            yield from _spans(self._placeos, text)
+            # user-agent and user-defined are words.
+            yield from (found for found in _spans(self._placeos, text) if not _is_word(text[found.start : found.end]))
         if "-1-" in text:
             yield from _alone(self._sid, text, str.upper)
         if "=" in text and "," in text:
@@ -134,6 +135,11 @@ class UserId(Detector):
                 and after != "\\"
             ):
                 yield Found(start, end, match[0].lower())
+
+
+def _is_word(placeos: str) -> bool:
+    first = placeos.split("-", 2)[1]
+    return first.isalpha() and first.islower()
 
 
 def _whole(text: str) -> Found | None:
