@@ -211,7 +211,7 @@ def _line(canary: Canary, place: str, text: str, control: str, rng: random.Rando
         case "json in json":
             event["value"]["raw"] = json.dumps({"body": json.dumps([within])}, ensure_ascii=False)
         case "key of status":
-            event |= {"state": canary.key, "value": text}
+            event |= {"state": "password", "value": text}
         case "metadata":
             metadata = {"name": "Boardroom", "control": control, "contact": {"list": [within]}}
             event = {"kind": "metadata", "org": "org-acme", "id": control, "metadata": metadata}
@@ -260,7 +260,9 @@ def events(maker: Maker, count: int, kinds: tuple[str, ...], *, tripwire: bool =
         kind, place, form = every[number % len(every)]
         canary = maker.make(kind)
         if number % 23 == 11:
-            made.append(_malformed(canary if kind != "coordinates" else maker.make("email"), number, maker))
+            # A password is none without its key.
+            canary = maker.make("email") if kind in ("coordinates", "password") else canary
+            made.append(_malformed(canary, number, maker))
         else:
             made.append(_sent(canary, place, form, number, maker.rng, tripwire=tripwire and number % 41 == 17))
     return made
@@ -284,9 +286,9 @@ def _sent(canary: Canary, place: str, form: str, number: int, rng: random.Random
     event = _line(canary, place, text, control, rng)
     fate = "dropped" if canary.kind == "badge" else "sent"
     large = False
-    if tripwire and isinstance(event.get("value"), dict):
+    if tripwire and fate == "sent" and isinstance(event.get("value"), dict):
         event["value"]["hint"] = f"tripwire {text}"
-        fate = "refused" if fate == "sent" else "either"
+        fate = "refused"
     elif number % 29 == 3 and isinstance(event.get("value"), dict):
         event["value"]["padding"] = "x" * 5000
         large = True
