@@ -9,24 +9,26 @@ import re2
 
 from northbound import Detector, Found
 from northbound_detectors.keys import last_word
-from northbound_detectors.matching import in_order, is_word
+from northbound_detectors.matching import caseless, in_order, is_word
 
 _KEYS: Final = frozenset(
     ("lat", "latitude", "lng", "lon", "long", "longitude", "coordinates", "latlng", "latlon", "lonlat")
 )
+_NAMES: Final = ("lat", "latitude", "lng", "lon", "longitude")
 _UNITS: Final = frozenset(("deg", "degrees", "dd", "decimal", "value"))
 _NUMBER: Final = r"[+-]?[0-9]{1,3}(?:\.[0-9]+)?"
 _DECIMAL: Final = r"[+-]?[0-9]+\.[0-9]+"
 #: Rows of decimals are taken whole: more than three are no position.
 _ROW: Final = rf"{_DECIMAL}(?:\s*[,;]\s*{_DECIMAL})+"
 _WKT: Final = rf"POINT(?: ?Z)? ?\( ?({_DECIMAL} +{_DECIMAL})"
-_LINK_MARKS: Final = ("=", "/@", "!3d")
+_LINK_MARKS: Final = ("=", "/@", "!3d", "lat", "lon", "lng", "Lat", "Lon", "Lng", "LAT", "LON", "LNG")
 _LINK: Final = (
     rf"geo:({_NUMBER},{_NUMBER}(?:,{_NUMBER})?)"
     rf"|/@({_DECIMAL},{_DECIMAL})(?:,[0-9.]+[zam])?"
     rf"|[?&](?:q|ll|sll|query|center|daddr|saddr|origin|destination|cp|loc|at|viewpoint)=(?:loc:)?({_DECIMAL}[,~]{_DECIMAL})"
     rf"|[#&?]map=[0-9.]+/({_DECIMAL}/{_DECIMAL})"
     rf"|[?&]mlat=({_DECIMAL}&mlon={_DECIMAL})"
+    rf"|\b(?:{caseless(_NAMES)})[\"']?\s?[=:]\s?[\"']?({_DECIMAL})"
     rf"|!3d({_DECIMAL}!4d{_DECIMAL})"
 )
 #: Primes, quotation marks and what is on a keyboard.
@@ -73,7 +75,7 @@ class Coordinates(Detector):
         points = text.count(".")
         if points > 1 and ("," in text or ";" in text):
             found += self._rows(text)
-        if "geo:" in text or (points > 1 and any(mark in text for mark in _LINK_MARKS)):
+        if "geo:" in text or (points and any(mark in text for mark in _LINK_MARKS)):
             found += (Found(*match.span(match.lastindex)) for match in self._link.finditer(text))
         if "POINT" in text:
             found += (Found(*match.span(1)) for match in self._wkt.finditer(text))

@@ -90,7 +90,8 @@ def _v4(text: str, start: int, end: int) -> tuple[Address, int, int] | None:
     if end - start > _LONGEST_V4 or text.count(".", start, end) != 3:
         return None
     after = text[end : end + 1]
-    if is_word(text[start - 1 : start]) or is_word(after) or text[start - 1 : start] == ".":
+    before = text[start - 1 : start]
+    if (before != "_" and is_word(before)) or before == "." or (after != "_" and is_word(after)):
         return None
     try:
         address = ipaddress.IPv4Address(".".join(str(int(number)) for number in text[start:end].split(".")))

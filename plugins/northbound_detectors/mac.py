@@ -19,8 +19,9 @@ _SEPARATED: Final = (
     rf"{_HEX}{{2}}(?::{_HEX}{{2}}){{5,}}|{_HEX}{{2}}(?:-{_HEX}{{2}}){{5,}}"
     rf"|{_HEX}{{4}}(?:\.{_HEX}{{4}}){{2,}}|{_HEX}{{4}}(?:-{_HEX}{{4}}){{2,}}"
 )
+_NAMES: Final = ("mac", "bssid")
 _BARE: Final = rf"{_HEX}{{12,}}"
-_NAMED: Final = rf"(?:{caseless(['mac'])})[ =_-]?({_BARE})"
+_NAMED: Final = rf"(?:{caseless(['mac', 'bssid'])})[ =_-]?({_BARE})"
 _EUI48, _EUI64 = 12, 16
 _SHORTEST, _LONGEST = 12, 23
 _NOBODY: Final = frozenset(("000000000000", "ffffffffffff"))
@@ -59,7 +60,7 @@ class Mac(Detector):
         lengths = {_EUI48} if self._any_bare else _lengths(key)
         if lengths:
             found += _bare(text, ((m.start(), m.end()) for m in self._bare.finditer(text)), lengths)
-        elif "mac" in text or "MAC" in text or "Mac" in text:
+        elif any(name in text.lower() for name in _NAMES):
             found += _bare(text, (m.span(1) for m in self._named.finditer(text)), {_EUI48}, named=True)
         found.sort()
         return found

@@ -83,7 +83,7 @@ class Names:
         plain = text.translate(_WORDS)
         found = plain.split()
         if not text.isascii():
-            if self._unspaced:
+            if not self._unspaced.keys().isdisjoint(text):
                 yield from self._amid(text)
             found = [fold(word) for word in found]
         if self._counts.keys().isdisjoint(found):

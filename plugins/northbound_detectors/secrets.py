@@ -78,7 +78,7 @@ def _names_credential(key: str) -> bool:
     if not found:
         return False
     last, before = found[-1], found[-2] if len(found) > 1 else ""
-    if last in _LAST or last.endswith(_ENDINGS):
+    if last in _LAST or last.endswith(_ENDINGS) or found == ("pass",):
         return True
     if last in {"key", "keys"}:
         return before in _KEY_KINDS

@@ -53,6 +53,8 @@ _KEY_PARTS: Final = (
     "student",
 )  # fmt: skip
 _NOBODY: Final = frozenset(("true", "false", "yes", "no", "null", "none", "nil", "unknown", "n/a", "-", "0"))
+#: Accounts of the system itself.
+_SYSTEM: Final = frozenset(("AUTHORITY", "BUILTIN", "SERVICE"))
 _ZEROS: Final = "00000000-0000-0000-0000-000000000000"
 _LONGEST_ID: Final = 256
 
@@ -126,6 +128,8 @@ class UserId(Detector):
             yield Found(whole.start(1), whole.end(1), whole[1].lower())
             return
         for match in self._domain_user.finditer(text):
+            if match[0].partition("\\")[0] in _SYSTEM:
+                continue
             start, end = match.span()
             before, after = text[start - 1 : start], text[end : end + 1]
             if (
