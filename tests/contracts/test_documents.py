@@ -224,3 +224,40 @@ def test_the_presidio_example_is_told_alike_everywhere():
     output = re.findall(r"^line \d\tout\tsent\t.*$", guide, re.MULTILINE)
     assert len(output) == len((folder / "events.jsonl").read_text().splitlines())
     assert all(line in readme for line in output)
+
+
+def test_the_guide_shows_the_audit_log_and_the_secret_as_they_are(tmp_path):
+    guide = (ROOT / "docs/privacy.md").read_text()
+    (sample,) = re.findall(r"```json\n(.*?)```", guide, re.DOTALL)
+    told = json.loads(sample)
+    event = {"kind": "state", "building": "bld-1", "level": "lvl-2", "system": "sys-7", "driver": "dep-1",
+             "module": "Bookings", "index": 1, "state": "note", "value": "a@b.com, c@d.com, e@f.com"}  # fmt: skip
+    (tmp_path / "northbound.toml").write_text("".join(SURROUNDINGS.values()))
+
+    def run() -> str:
+        done = northbound(
+            "run", "--once", tmp_path / "northbound.toml", environment=dict(os.environ), cwd=tmp_path,
+            input=json.dumps(event) + "\n",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    assert "northbound.db.privacy-secret" in run()
+    line = json.loads((tmp_path / "northbound.db.audit.jsonl").read_text())
+    assert list(line) == list(told)
+    assert line == told | {"time": line["time"]}
+    secret = tmp_path / "northbound.db.privacy-secret"
+    assert re.fullmatch("[0-9a-f]{64}\n", secret.read_text())
+    assert {oct(path.stat().st_mode)[-3:] for path in (secret, tmp_path / "northbound.db.audit.jsonl")} == {"600"}
+
+    # The rotation of that secret, as the guide says it.
+    (move,) = re.findall(r"^\$ (mv .*)$", guide, re.MULTILINE)
+    subprocess.run(move.split(), cwd=tmp_path, check=True)
+    (rotating,) = [text for text, _ in samples("docs/privacy.md") if ".privacy-secret.old}" in text]
+    (tmp_path / "northbound.toml").write_text(rotating + "".join(SURROUNDINGS.values()))
+    assert "northbound.db.privacy-secret" in run()
+    first, second = [
+        json.loads(json.loads(row)["payload"])["value"] for row in (tmp_path / "out.jsonl").read_text().splitlines()
+    ]
+    old, new = json.loads(first).split(", ")[0], json.loads(second).split(", ")[0]
+    assert re.fullmatch("[0-9a-f]{4}-[0-9a-f]{32}~" + old, new)
