@@ -1,4 +1,4 @@
-"""``northbound connectors`` and ``northbound sources``: what is installed, its options, its limits, a sample."""
+"""``northbound connectors``, ``sources``, ``privacy detectors``: what is installed, its options, a sample."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import difflib
 import inspect
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import click
+import pydantic
 from click.shell_completion import CompletionItem
 from rich.text import Text
 
@@ -18,13 +19,20 @@ from northbound import Limits, PluginError
 from northbound.cli.options import Option, of_model, required_sample
 from northbound.cli.output import console, emit, listing, on_terminal, say
 from northbound.cli.parameters import json_option
-from northbound.config import ConnectorOptions, SourceOptions
+from northbound.config import ConnectorOptions, DetectorOptions, SourceOptions
 from northbound.registry import Plugin, PluginKind, Registry
 
+_COMMON: Mapping[PluginKind, type[pydantic.BaseModel]] = {
+    "connector": ConnectorOptions,
+    "source": SourceOptions,
+    "detector": DetectorOptions,
+}
 _STYLES = {"ok": "green", "does not load": "red"}
 
 
-def _names(kind: PluginKind) -> Any:
+def type_names(kind: PluginKind) -> Any:
+    """Return what completes the names of the installed types of one kind."""
+
     def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(name) for name in Registry().types(kind) if name.startswith(incomplete)]
 
@@ -32,7 +40,7 @@ def _names(kind: PluginKind) -> Any:
 
 
 @click.command()
-@click.argument("name", required=False, shell_complete=_names("connector"))
+@click.argument("name", required=False, shell_complete=type_names("connector"))
 @json_option
 def connectors(name: str | None, *, as_json: bool) -> int:
     """Show which destinations can be configured, and how.
@@ -48,7 +56,7 @@ def connectors(name: str | None, *, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("name", required=False, shell_complete=_names("source"))
+@click.argument("name", required=False, shell_complete=type_names("source"))
 @json_option
 def sources(name: str | None, *, as_json: bool) -> int:
     """Show which sources can be configured, and how.
@@ -61,6 +69,22 @@ def sources(name: str | None, *, as_json: bool) -> int:
     northbound sources jsonl
     """  # noqa: D301 - \b keeps click from joining the lines
     return _command("source", name, as_json=as_json)
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=type_names("detector"))
+@json_option
+def detectors(name: str | None, *, as_json: bool) -> int:
+    """Show what can be detected, and how.
+
+    Without NAME: every detector type, the package it comes from, and why one does not load. With NAME: its options and
+    a sample. One that needs no options can be named in a rule as it is.
+
+    \b
+    northbound privacy detectors
+    northbound privacy detectors phone
+    """  # noqa: D301 - \b keeps click from joining the lines
+    return _command("detector", name, as_json=as_json)
 
 
 def _command(kind: PluginKind, name: str | None, *, as_json: bool) -> int:
@@ -128,7 +152,7 @@ def _about(row: Plugin) -> str:
 
 def _describe(row: Plugin, *, as_json: bool) -> None:
     implementation: Any = row.implementation
-    common: Any = ConnectorOptions if row.kind == "connector" else SourceOptions
+    common: Any = _COMMON[row.kind or "connector"]
     own = of_model(row.model, without=("type", *common.model_fields))
     shared = of_model(common)
     limits = _limits(implementation.limits) if row.kind == "connector" else {}
@@ -139,7 +163,8 @@ def _describe(row: Plugin, *, as_json: bool) -> None:
     say(f"{row.type_name}: {_about(row)}" if _about(row) else row.type_name, style="bold")
     say(f"{row.kind} from {row.package} {row.version}", style="dim")
     _section("Options", own, none="It has none of its own.")
-    _section(f"Options every {row.kind} has", shared)
+    if shared:
+        _section(f"Options every {row.kind} has", shared)
     if limits:
         say()
         say("Limits", style="bold")
@@ -185,10 +210,12 @@ def _sample(row: Plugin, own: Sequence[Option]) -> str:
     package = implementation.__module__.partition(".")[0]
     try:
         text = resources.files(package).joinpath("sample.toml").read_text(encoding="utf-8")
-        tables = tomllib.loads(text).get(f"{row.kind}s", {})
+        tree = tomllib.loads(text)
+        tables = (tree.get("privacy", {}) if row.kind == "detector" else tree).get(f"{row.kind}s", {})
         if any(table.get("type") == row.type_name for table in tables.values()):
             return text
     except (OSError, ValueError, TypeError, AttributeError, ModuleNotFoundError):
         pass  # none, or not one that can be shown
-    lines = [f"[{row.kind}s.{row.type_name}]", f'type = "{row.type_name}"', *required_sample(own)]
+    table = f"{'privacy.' if row.kind == 'detector' else ''}{row.kind}s.{row.type_name}"
+    lines = [f"[{table}]", f'type = "{row.type_name}"', *required_sample(own)]
     return "\n".join(lines) + "\n"

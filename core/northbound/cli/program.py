@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("northbound.cli.demo:demo", "Show it all on this machine: no account, no configuration."),
     "check": ("northbound.cli.check:check", "Find every problem of a configuration."),
     "preview": ("northbound.cli.preview:preview", "Show what each connector would send; nothing connects."),
+    "privacy": ("northbound.cli.privacy:privacy", "Try the privacy rules, and look for personal data."),
     "connectors": ("northbound.cli.plugins:connectors", "Show which destinations can be configured, and how."),
     "sources": ("northbound.cli.plugins:sources", "Show which sources can be configured, and how."),
     "schema": ("northbound.cli.schema:schema", "Print the JSON Schema of the configuration."),
