@@ -1,4 +1,7 @@
-"""What is allowed in a configuration and yet asks for trouble: secrets in the file, paths that lead nowhere."""
+"""What is allowed in a configuration and yet asks for trouble: secrets in the file, paths that lead nowhere.
+
+What privacy rules ask for is in :mod:`northbound.cli.caveats`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from urllib.parse import urlsplit
 import pydantic
 
 from northbound import Problem
+from northbound.cli.caveats import caveats
 from northbound.cli.options import is_secret
 from northbound.loading import Configuration, ConnectorInstance, SourceInstance
 from northbound.registry import Plugin
@@ -35,6 +39,7 @@ def warnings(path: Path, configuration: Configuration | None) -> list[Problem]:
     found = [Problem(name, *rest) for rest in _secrets(path, tree, configuration)]
     found += [Problem(name, *rest) for rest in _secret_files(path, text)]
     if configuration is not None:
+        found += [Problem(name, *rest) for rest in caveats(configuration)]
         for source in configuration.sources:
             found += [Problem(name, *rest) for rest in _paths(source, "sources")]
         for connector in configuration.connectors:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from northbound import ConfigurationError, DeliveryError, Problem, Rejected, Unauthorised
 from northbound.administration import is_running
+from northbound.cli import policy
 from northbound.cli.advice import warnings
 from northbound.cli.output import console, emit, note, on_terminal, say
 from northbound.cli.parameters import DURATION, config_argument, json_option
@@ -84,6 +85,7 @@ def check(config: str, timeout: timedelta, *, connect: bool, as_json: bool) -> i
                 "ok": not bad,
                 "problems": [problem._asdict() for problem in problems],
                 "warnings": [problem._asdict() for problem in found],
+                "privacy": policy.told(configuration) if configuration is not None else None,
                 "destinations": [structs.asdict(answer) for answer in answers] if connect else None,
             }
         )
@@ -109,6 +111,7 @@ def _report(
     say(f"  sources     {sources}")
     say(f"  connectors  {connectors}")
     say(f"  store       {configuration.store.path}")
+    say(f"  privacy     {policy.sentence(configuration)}")
 
 
 async def _try_all(configuration: Configuration, seconds: float, *, quiet: bool) -> list[Answer]:

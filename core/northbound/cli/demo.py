@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import click
-from msgspec import Struct
+from msgspec import Struct, structs
 from rich.live import Live
 from rich.text import Text
 
@@ -25,6 +25,7 @@ from northbound.cli.live import LiveView, PlainView
 from northbound.cli.output import console, emit, note, on_terminal, say
 from northbound.cli.parameters import DURATION, json_option
 from northbound.cli.service import Service, run_loop
+from northbound.cli.summary import acted
 from northbound.loading import load_text
 from northbound.registry import Registry
 from northbound.runtime import Runtime
@@ -153,11 +154,13 @@ def _start_broker(stack: ExitStack, registry: Registry, path: Path) -> int | Non
 def _run(plan: _Demo, registry: Registry, *, as_json: bool, kept: bool) -> int:
     configuration = load_text(plan.text, registry, name="the demo's configuration", base=plan.folder)
     drawn = on_terminal() and not as_json and not console().is_dumb_terminal
-    logs.configure(configuration.service)
+    runtime = Runtime(configuration)
+    logs.configure(configuration.service, runtime.shareable)
+    # That a secret was made for an hour's hashes is no news here.
+    logging.getLogger("northbound.protection").setLevel(logging.ERROR)
     words = io.StringIO()
     if drawn:  # what is logged would break the picture: it is told at the end
         logging.getLogger().handlers[0].setStream(words)  # type: ignore[attr-defined]
-    runtime = Runtime(configuration)
     checks: list[proof.Check] = []
     forced: int | None = None
 
@@ -232,6 +235,9 @@ def _tell(plan: _Demo, final: Status, checks: list[proof.Check], *, kept: bool) 
             console().print(mark.append(check.words, style="default not bold"))
         else:
             say(f"{'ok' if check.ok else 'WRONG':<6}{check.words}")
+    for rule in final.rules:
+        if rule.acted:
+            say(acted(structs.asdict(rule)), style="dim")
     if all(check.ok for check in checks):
         say("Nothing was lost: the sums agree.", style="green")
     else:

@@ -5,6 +5,7 @@ It says what the file says, not what the models hold: TOML has no null, and any 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final, get_args
 
@@ -28,6 +29,11 @@ _REFERENCE: Final = {
 _POINTER: Final = {"$ref": "#/$defs/Reference"}
 #: What pydantic writes and JSON Schema does not know.
 _FOREIGN: Final = ("ge", "gt", "le", "lt", "discriminator")
+_WHAT: Final[Mapping[PluginKind, str]] = {
+    "connector": "Where messages go",
+    "source": "Where state comes from",
+    "detector": "Detectors with options, or under another name",
+}
 
 
 @click.command()
@@ -68,7 +74,11 @@ def document(registry: Registry) -> dict[str, Any]:
     for kind in get_args(PluginKind):
         members = {row.type_name: pointers[row.model, "validation"] for row in plugins if row.kind == kind}
         undescribed = [name for name in registry.types(kind) if name not in members]
-        root["properties"][f"{kind}s"] = _tables(kind, [*members.values()], undescribed)
+        table = _tables(kind, [*members.values()], undescribed)
+        if kind == "detector":
+            definitions["PrivacyOptions"]["properties"]["detectors"] = table
+        else:
+            root["properties"][f"{kind}s"] = table
     for definition in [root, *definitions.values()]:
         _as_in_the_file(definition)
     for row in plugins:
@@ -96,12 +106,12 @@ def _describable(row: Plugin) -> bool:
 def _tables(kind: PluginKind, members: list[Any], undescribed: list[str]) -> dict[str, Any]:
     if undescribed:
         members = [*members, {"type": "object", "properties": {"type": {"enum": undescribed}}, "required": ["type"]}]
-    what = "Where messages go" if kind == "connector" else "Where state comes from"
+    within = "privacy." if kind == "detector" else ""
     return {
         "title": f"{kind.capitalize()}s",
-        "description": f"{what}: one [{kind}s.NAME] table each, with its type.",
+        "description": f"{_WHAT[kind]}: one [{within}{kind}s.NAME] table each, with its type.",
         "type": "object",
-        "minProperties": 1,
+        **({} if kind == "detector" else {"minProperties": 1}),
         "propertyNames": {"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"},
         "additionalProperties": {"anyOf": members} if members else False,
     }

@@ -46,6 +46,7 @@ def summary(final: Status, before: Mapping[str, Counters]) -> dict[str, Any]:
             "accepted": source.committed,
             "refused": source.refused,
             "last_refusal": source.last_refusal,
+            "dropped": source.dropped,
             "error": source.error,
         }
         for source in final.sources
@@ -56,6 +57,7 @@ def summary(final: Status, before: Mapping[str, Counters]) -> dict[str, Any]:
         "refused": sum(source.refused for source in final.sources),
         "sources": sources,
         "connectors": connectors,
+        "rules": [structs.asdict(rule) for rule in final.rules],
     }
 
 
@@ -67,6 +69,11 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         for source in told["sources"]
         if source["refused"]
     ]
+    lines += [
+        f"{source['name']}: {plural(source['dropped'], 'event')} dropped by privacy rules"
+        for source in told["sources"]
+        if source["dropped"]
+    ]
     for connector in told["connectors"]:
         parts = [f"{connector['acknowledged']:,} acknowledged"]
         parts += [f"{connector[name]:,} {words}" for name, words in _WORDS.items() if connector[name]]
@@ -76,4 +83,10 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         if connector["undelivered"] and connector["error"]:
             line += f" ({connector['error']})"
         lines.append(line)
-    return lines
+    return lines + [acted(rule) for rule in told["rules"] if rule["acted"]]
+
+
+def acted(rule: Mapping[str, Any]) -> str:
+    """Return in words how often a privacy rule has acted."""
+    where = f" for {rule['connector']}" if rule["connector"] else ""
+    return f"privacy: {rule['name']} ({rule['action']}){where} acted {plural(rule['acted'], 'time')}"
