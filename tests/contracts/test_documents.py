@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from northbound.cli import main
 from northbound.events import State
 from northbound.loading import Configuration, load_text
 from northbound.message import Address
@@ -214,6 +215,10 @@ def test_the_presidio_example_says_what_it_lacks(installed):
     assert checked.returncode != 0
     assert "'presidio' is installed but does not load: No module named 'presidio_analyzer'" in checked.stdout
     assert "pip install presidio_analyzer" in checked.stdout
+    listed = json.loads(northbound("privacy", "detectors", "--json", environment=environment).stdout)
+    (row,) = [row for row in listed if row["package"] == project["name"]]
+    assert (row["state"], row["hint"]) == ("does not load", "pip install presidio_analyzer")
+    assert sum(row["state"] == "ok" for row in listed) > 10
 
 
 def test_the_presidio_example_is_told_alike_everywhere():
@@ -261,3 +266,53 @@ def test_the_guide_shows_the_audit_log_and_the_secret_as_they_are(tmp_path):
     ]
     old, new = json.loads(first).split(", ")[0], json.loads(second).split(", ")[0]
     assert re.fullmatch("[0-9a-f]{4}-[0-9a-f]{32}~" + old, new)
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """Return a folder with a configuration of the default policy and the documents' secret."""
+    (tmp_path / "northbound.toml").write_text(completed(""))
+    return tmp_path
+
+
+def test_the_guides_cases_pass_and_would_fail(policy):
+    (cases,) = re.findall(r"```toml cases\n(.*?)```", (ROOT / "docs/privacy.md").read_text(), re.DOTALL)
+    (policy / "privacy.cases.toml").write_text(cases)
+    told = northbound("privacy", "test", policy / "northbound.toml", environment=dict(os.environ))
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "3 cases: 3 passed" in told.stdout
+    (policy / "northbound.toml").write_text(completed("[privacy]\ndefault = false\n"))
+    told = northbound("privacy", "test", policy / "northbound.toml", environment=dict(os.environ))
+    assert told.returncode == 1, told.stdout + told.stderr
+
+
+def test_a_person_is_looked_up_as_the_guide_says(policy):
+    told = northbound(
+        "privacy", "hash", policy / "northbound.toml", environment=dict(os.environ), input="Jane.Doe@Example.com\n"
+    )
+    assert "f5b6-279f2abd6c84d40d899fc0972d4f2582" in told.stdout, told.stderr
+    assert "f5b6-279f2abd6c84d40d899fc0972d4f2582" in (ROOT / "docs/privacy.md").read_text()
+
+
+def test_a_scan_fails_where_no_rule_would_act(policy):
+    events = [{"kind": "state", "system": "s", "driver": "d", "module": "M", "index": 1, "state": "note",
+               "value": value} for value in ("jane.doe@example.com", "4111 1111 1111 1111")]  # fmt: skip
+    for kept, status in ((events[:1], 0), (events, 1)):
+        (policy / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in kept))
+        told = northbound(
+            "privacy", "scan", policy / "northbound.toml", "--file", policy / "events.jsonl", "--fail",
+            environment=dict(os.environ),
+        )  # fmt: skip
+        assert told.returncode == status, told.stdout + told.stderr
+        assert "jane" not in told.stdout
+
+
+def test_every_command_in_the_guides_exists(capsys, monkeypatch):
+    for document in (ROOT / "docs/privacy.md", ROOT / "docs/detectors.md", ROOT / "README.md"):
+        for command in set(re.findall(r"`northbound(?:\s+([a-z]+))(?:\s+([a-z]+)\b(?!\.))?", document.read_text())):
+            words = [word for word in command if word]
+            monkeypatch.setattr(sys, "argv", ["northbound", *words, "--help"])
+            with pytest.raises(SystemExit):
+                sys.exit(main())
+            told = capsys.readouterr().out
+            assert f"northbound {' '.join(words)} " in told, f"{document}: northbound {' '.join(words)}"
