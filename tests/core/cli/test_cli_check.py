@@ -31,6 +31,10 @@ def test_a_good_file(cli, site):
     told = cli("check", "--json")
     assert told.json == {
         "file": "northbound.toml", "ok": True, "problems": [], "warnings": [], "destinations": None,
+        "privacy": {
+            "rules": ["default"], "default": True, "secret": "northbound.db.privacy-secret",
+            "audit": "northbound.db.audit.jsonl",
+        },
     }  # fmt: skip
 
 

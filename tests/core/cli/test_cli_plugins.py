@@ -116,3 +116,15 @@ def test_types_and_values_nobody_foresaw():
     assert type_words(list[str | None]) == "list of text"
     assert written({"a": 1}) == "{'a': 1}"
     assert written(pydantic.ByteSize(1500)) == '"1500"'
+
+
+def test_detectors_are_listed_and_described_with_a_sample_that_loads(cli):
+    rows = cli("privacy", "detectors", "--json").json
+    assert {"email", "phone", "regex"} <= {row["type"] for row in rows}
+    for row in rows:
+        found = cli("privacy", "detectors", row["type"], "--json").json
+        tables = tomllib.loads(found["sample"])["privacy"]["detectors"]
+        assert row["type"] in {table["type"] for table in tables.values()}
+        assert all(option["description"] for option in found["options"]), row["type"]
+        assert found["limits"] == {}
+    assert "did you mean 'email'?" in cli("privacy", "detectors", "emial").err

@@ -96,6 +96,24 @@ def test_what_the_loader_takes_is_valid(schema, more):
     assert valid(SMALL + more, schema)
 
 
+DETECTORS = """
+[privacy.detectors.badge]
+type = "regex"
+pattern = "B[0-9]+"
+[[privacy.rules]]
+name = "badges"
+detect = ["badge"]
+action = "hash"
+"""
+
+
+def test_detectors_are_described_by_their_type(schema):
+    assert valid(SMALL + DETECTORS, schema)
+    assert not valid(SMALL + DETECTORS.replace("pattern", "patern"), schema)
+    assert not valid(SMALL + DETECTORS.replace('"regex"', '"regexp"'), schema)
+    assert "detectors" not in schema["properties"]
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -130,7 +148,7 @@ def test_editors_have_something_to_show(schema):
     assert all("description" in field or "$ref" in field for field in mqtt["properties"].values())
     assert mqtt["properties"]["type"]["const"] == "mqtt"
     assert schema["$defs"]["RetryPolicy"]["properties"]["maximum"]["default"] == "1m"
-    assert "null" not in str(schema)
+    assert "'null'}" not in str(schema), "TOML has no null"
 
 
 class Opaque:
