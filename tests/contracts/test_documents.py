@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import importlib.util
 import json
 import os
@@ -316,3 +317,9 @@ def test_every_command_in_the_guides_exists(capsys, monkeypatch):
                 sys.exit(main())
             told = capsys.readouterr().out
             assert f"northbound {' '.join(words)} " in told, f"{document}: northbound {' '.join(words)}"
+
+
+def test_the_vector_of_placeoss_form_is_anybodys_hmac():
+    guide = (ROOT / "docs/privacy.md").read_text()
+    (match,) = re.findall(r"`printf (\S+) \| openssl dgst -sha256 -hmac '(.*?)'`", guide)
+    assert f'`"{hmac.digest(match[1].encode(), match[0].encode(), "sha256").hex()}"`' in guide
