@@ -14,7 +14,7 @@ from northbound.privacy.plain import is_common, plain
 UNICODE = st.characters(exclude_categories=["Cs"])
 # What may begin or be part of an encoding, so that generated texts run into each other.
 CODES = st.sampled_from(["%", "%2", "%40", "%25", "%C3", "%A9", "%FF", "%zz", "\\", "\\\\", "\\u", "\\u00", "\\u0040", "\\x4", "\\n", "&", "&#", "&amp;",
-    "&#64;", "&#x40;", "&commat;", ";", "\u200b", "\u0301", "＠", "ﬁ", "㍿", "\u3002", "\ufffd", "\u0378", "\U0010ffff", "é", "1", "a", "\r\n", "\ud83d\ude00"])  # fmt: skip
+    "&#64;", "&#x40;", "&commat;", ";", "\u200b", "\u0301", "\uff20", "ﬁ", "㍿", "\u3002", "\ufffd", "\u0378", "\U0010ffff", "é", "1", "a", "\r\n", "\ud83d\ude00"])  # fmt: skip
 HOSTILE = (
     st.lists(CODES | UNICODE, max_size=30)
     .map("".join)
@@ -60,7 +60,7 @@ def test_what_hides_nothing_is_its_own_plain_form(text):
         "%40", "%2540", "%252540", "%2525252525252540", "%%34%30", "%25%34%30",
         r"\u0040", r"\\u0040", r"\\\\\\\\u0040", r"\x40", r"\u{40}", r"\u{0040}", r"\u005cu0040", r"\u005Cx40",
         "&#64;", "&#064;", "&#64", "&#0000064;", "&#x40;", "&#X40;", "&#x0040;", "&commat;", "&amp;#64;", "&amp;amp;amp;#64;", "&#38;#64;", "&#x26;commat;",
-        "＠", "﹫", "%EF%BC%A0", "%25EF%25BC%25A0", r"\uff20", "&#xFF20;", "&#65312;",
+        "\uff20", "﹫", "%EF%BC%A0", "%25EF%25BC%25A0", r"\uff20", "&#xFF20;", "&#65312;",
         "%26%2364%3B", r"\u0025\u0034\u0030", "&#37;40", r"&#92;u0040", r"%5Cu0040", r"%5c%75%30%30%34%30",
         "\u200b@", "@\u200d", "\u00ad@", "\u2060@\ufeff", "@\ufe0f", "@\U000e0041", "\u180b@", "%E2%80%8B@", r"\u200b@",
     ],
@@ -126,10 +126,10 @@ def test_one_byte_that_is_no_utf_8_does_not_spoil_those_around_it():
         ("a%0D%0Ab", "a\r\nb"),
         ("0&#13;&#10;1", "0\r\n1"),
         ("１２３٤٥", "12345"),
-        ("1–2—3−4‐5", "1-2-3-4-5"),
+        ("1\u20132—3\u22124\u20105", "1-2-3-4-5"),
         ("1\u00a02\u20033", "1 2 3"),
-        ("bob＠example。com", "bob@example.com"),
-        ("ﬁ ㎏ ½", "fi kg 1⁄2"),
+        ("bob\uff20example。com", "bob@example.com"),
+        ("ﬁ ㎏ ½", "fi kg 1\u20442"),
         ("e\u0301", "é"),
         ("\u1112\u1161\u11ab", "한"),
     ],
@@ -172,13 +172,13 @@ def test_what_only_looks_like_an_encoding_stays_and_stops_nothing(text):
 
 
 def test_the_way_back_takes_in_all_of_what_made_a_part():
-    found = plain("x ﬁ%C3%A9\u200b ＠y")
+    found = plain("x ﬁ%C3%A9\u200b \uff20y")
     assert found is not None
     assert found.text == "x fié @y"
     assert found.origin(3, 4) == (2, 3)  # the i of the ligature is all of it
     assert found.origin(2, 4) == (2, 3)
     assert found.origin(4, 5) == (3, 9)
-    assert found.origin(0, len(found.text)) == (0, len("x ﬁ%C3%A9\u200b ＠y"))
+    assert found.origin(0, len(found.text)) == (0, len("x ﬁ%C3%A9\u200b \uff20y"))
 
 
 MARKER = "bob.k-7@example.com"
@@ -281,7 +281,7 @@ def test_json_html_and_percent_encoding_are_undone_like_the_libraries_do(text):
 
 @pytest.mark.parametrize("piece", [
     "a@", "%", "%2", "%25", "%41", "%FF", "%C3", "\\", "\\\\", "\\u", "\\u0040", "\\ud83d", "\\ud83d\\", "&", "&#", "&#6", "&amp;", "&amp", "&amp;amp", "e\u0301", "\u0301", "\u0301\u0327", "\u1100\u1161\u11a8",
-    "\u200b", "＠", "\ufdfa", "é%41", "%%34%30", "&#38;", r"\u005c", "\\ud83d\\u", "{", "[", '"',
+    "\u200b", "\uff20", "\ufdfa", "é%41", "%%34%30", "&#38;", r"\u005c", "\\ud83d\\u", "{", "[", '"',
 ])  # fmt: skip
 @pytest.mark.timeout(60)
 def test_hostile_texts_take_time_in_line_with_their_length(piece):
