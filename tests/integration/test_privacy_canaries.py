@@ -200,7 +200,7 @@ class Site:
 
     def call(self, *arguments: str) -> str:
         """Run a command of the program and keep what it says; returns its standard output."""
-        done = self.service.call(*arguments)
+        done = self.service.call(*arguments, timeout=120)
         assert "Traceback" not in done.stderr, done.stderr
         self._calls += 1
         (self.directory / f"said-{self._calls}.txt").write_text(f"{arguments}\n{done.stdout}{done.stderr}")
@@ -242,7 +242,8 @@ def go_through(tmp_path: Path, policy: str, kinds: tuple[str, ...], count: int, 
         (site.directory / "received").write_bytes(b"\n".join(map(b" ".join, arrived)))
         kept = retained(broker.port)
         (site.directory / "retained").write_bytes(b"\n".join(t.encode() + b" " + p for t, p in kept.items()))
-        _preview(site, sent)
+        _preview(site, sent[: count // 4])
+        _scan(site)
         letters = _dead(site)
         broker.stop()  # so that its database is on the disk
         _check_whole(site, sent, controls(map(b" ".join, arrived)), letters)
@@ -292,10 +293,18 @@ def _ask_about_letters(site: Site) -> None:
 
 
 def _preview(site: Site, sent: Sequence[Sent]) -> None:
-    site.write("all.jsonl", sent)
-    asked = ("preview", str(site.service.config), "--input", str(site.given / "all.jsonl"))
+    site.write("some.jsonl", sent)
+    asked = ("preview", str(site.service.config), "--input", str(site.given / "some.jsonl"))
     assert len(controls([site.call(*asked).encode()])) > len(sent) / 2
     assert len(controls([site.call(*asked, "--json").encode()])) > len(sent) / 2
+
+
+def _scan(site: Site) -> None:
+    """Look for what is there with the program's own tool, in all it can look at: what it says is for everyone."""
+    config = str(site.service.config)
+    site.call("privacy", "scan", config, "--file", str(site.given / "some.jsonl"), "--limit", "10000")
+    site.call("privacy", "scan", config, "--store", "--json")
+    site.call("privacy", "scan", config, "--broker", f"mqtt://127.0.0.1:{site.broker.port}", "--duration", "1s")
 
 
 def _check_summary(told: dict, sent: Sequence[Sent]) -> None:
@@ -383,3 +392,10 @@ def test_without_a_policy_the_canaries_are_everywhere(tmp_path):
     found = searched(site.left_behind(), maker.numbers)
     assert {"northbound.db", "out.jsonl", "mosquitto.db", "log", "said-1.txt"} <= found.keys()
     assert min(map(len, (received, found["northbound.db"], found["out.jsonl"], found["mosquitto.db"]))) > 150
+
+
+def test_the_search_finds_each_canary_in_each_place_and_form():
+    maker = Maker(seed=5)
+    sent = events(maker, 5000, STRICT_KINDS, tripwire=True)
+    assert len({each.control for each in sent}) == len({each.line for each in sent}) == 5000
+    assert [each for each in sent if not canaries_in(each.line, maker.numbers)] == []

@@ -21,14 +21,17 @@ from urllib.parse import unquote
 
 HEAD, TAIL = "qzxj", "jxzq"
 #: What no output may hold in any spelling: the marks, the claims of a JWT, the hex part of an API key, and what the
-#: MAC and IP addresses and the places begin with.
-MARKS = re.compile(
-    r"qzxj|jxzq|eyjzdwii|c4a7c4a7c4a7|\b02[:.-]c4[:.-]?fe|2001:db8:c4a7|(?<!\d)51\.5\d{6}(?!\d)|-0\.77\d{4}(?!\d)"
-    r"|(?<!\d)10\.2[0-4]\d\.2[0-4]\d\.2[0-4]\d(?!\d)"
-)
+#: MAC and IP addresses begin with.
+_MARKS = (HEAD, TAIL, "eyjzdwii", "c4a7c4a7c4a7", "2001:db8:c4a7", "02:c4:fe", "02-c4-fe", "02c4.fe")
+_PLACES = {
+    "51.5": re.compile(r"(?<!\d)51\.5\d{6}(?!\d)"),
+    "-0.77": re.compile(r"-0\.77\d{4}(?!\d)"),
+    "10.2": re.compile(r"(?<!\d)10\.2[0-4]\d\.2[0-4]\d\.2[0-4]\d(?!\d)"),
+}
 #: Cards and phones, whatever stands between their digits.
 _DIGITS = re.compile(r"[0-9][0-9 ().-]*[0-9]")
 _NUMBERS = re.compile(r"(?=(49291718[0-9]{8}|7400[0-9]{6}))")
+_NOTHING = re.compile(rb"\0{2,}")
 _ESCAPE = re.compile(r"\\+u([0-9A-Fa-f]{4})")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _ALNUM = _LETTERS + "0123456789"
@@ -211,7 +214,7 @@ def _line(canary: Canary, place: str, text: str, control: str, rng: random.Rando
         case "json in json":
             event["value"]["raw"] = json.dumps({"body": json.dumps([within])}, ensure_ascii=False)
         case "key of status":
-            event |= {"state": "password", "value": text}
+            event |= {"state": canary.key, "value": text}
         case "metadata":
             metadata = {"name": "Boardroom", "control": control, "contact": {"list": [within]}}
             event = {"kind": "metadata", "org": "org-acme", "id": control, "metadata": metadata}
@@ -358,10 +361,20 @@ def canaries_in(data: bytes, numbers: AbstractSet[str] = frozenset()) -> set[str
     """Return the canaries in ``data``, in whatever spelling, each with a little of what is around it."""
     found: set[str] = set()
     for text in spellings(data.decode("utf-8", "replace")):
-        found |= {text[max(0, m.start() - 20) : m.end() + 40] for m in MARKS.finditer(text)}
+        for mark in _MARKS:
+            found |= {text[max(0, at - 20) : at + 40] for at in _each(mark, text)}
+        for begin, pattern in _PLACES.items():
+            found |= {m[0] for m in pattern.finditer(text)} if begin in text else set()
         for run in _DIGITS.finditer(text) if numbers else ():
             found |= numbers & {m[1] for m in _NUMBERS.finditer(re.sub(r"\D", "", run[0]))}
     return found
+
+
+def _each(mark: str, text: str) -> Iterator[int]:
+    at = text.find(mark)
+    while at >= 0:
+        yield at
+        at = text.find(mark, at + 1)
 
 
 def cells(path: Path) -> bytes:
@@ -382,7 +395,7 @@ def searched(files: Iterable[Path], numbers: AbstractSet[str] = frozenset()) -> 
     """Return what each of ``files`` holds that must be in none; free pages of SQLite files and WALs are bytes too."""
     found: dict[str, set[str]] = {}
     for path in files:
-        data = path.read_bytes()
+        data = _NOTHING.sub(b"\0", path.read_bytes())
         here = canaries_in(data, numbers)
         if data.startswith(b"SQLite format 3\0"):
             here |= canaries_in(cells(path), numbers)
