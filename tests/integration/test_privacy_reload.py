@@ -146,3 +146,33 @@ def test_wrong_rules_are_refused_and_the_old_ones_go_on(tmp_path):
     assert log.count("local: online") == log.count("cautious: online") == 1
     assert "did you mean 'email'?" in log
     assert "none: No such file or directory" in log
+
+
+def test_a_connector_that_is_added_or_changed_by_a_reload_gets_its_rules_with_it(tmp_path):
+    """Also where the rules themselves stay as they were."""
+    given = tmp_path / "events.jsonl"
+    given.write_bytes(b"".join(event(n) + b"\n" for n in range(10)))
+    hashed = '[[privacy.rules]]\nname = "addresses"\ndetect = ["email"]\naction = "hash"\nconnectors = ["cautious"]\n'
+    text = configuration(1, '[privacy]\ndefault = false\nsecret = "the-first"\n' + hashed)
+    text = text.replace('[connectors.local]\n    type = "mqtt"\n    url = "mqtt://127.0.0.1:1"', "")
+    off = text.replace('path = "cautious.jsonl"', 'path = "cautious.jsonl"\nenabled = false')
+    inside = '[connectors.inside]\ntype = "file"\npath = "inside.jsonl"\n'
+
+    def forms() -> list[str]:
+        return [form for _, form in written(tmp_path)] if (tmp_path / "cautious.jsonl").exists() else []
+
+    with Service(tmp_path, off + inside) as service:
+        until((tmp_path / "inside.jsonl").exists, what="nothing flows")
+        reload(service, text + inside, 1)
+        until(lambda: len(forms()) == 10, what="the connector that is enabled now gets nothing")
+        assert not any("@" in form for form in forms())
+
+        own = text.replace('path = "cautious.jsonl"', 'path = "cautious.jsonl"\nprivacy_secret = "its-own"')
+        reload(service, own + inside, 2)
+        with given.open("ab") as file:
+            file.write(event(10) + b"\n")
+        until(lambda: len(forms()) == 11, what="it does not go on")
+        assert service.stop() == 0
+        assert service.log().count("inside: online") == 1
+    assert len(set(forms()[:10])) == 1
+    assert forms()[10] not in {forms()[0], "jane.doe@example.com"}
