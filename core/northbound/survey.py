@@ -122,7 +122,7 @@ class Survey:
                 return self._elsewhere(topic, entity)
             address = (place.org, place.zones, place.system, place.driver, place.module, place.index, place.state)
             return State(*address, self._payloads.read_state(payload)[0]) if payload else Cleared(*address)
-        except (msgspec.DecodeError, ValueError, TypeError, LookupError):
+        except (msgspec.DecodeError, ValueError, TypeError, LookupError, RecursionError):
             return self._elsewhere(topic, _value(payload))
 
     def _elsewhere(self, topic: str, value: Any) -> State:
@@ -249,7 +249,7 @@ class _Stage:
         """Return the message after the rules, ``None`` where it goes no further, and what they did."""
         try:
             after = self._messages.apply(message)
-        except Rejected:
+        except (Rejected, RecursionError):
             self.policy.take_acts()
             return None, [Act(WITHHELD, "", message.kind, WITHHELD, 1)]
         return after, self.policy.take_acts()

@@ -72,7 +72,10 @@ def verdict(case: str, text: str = CONFIGURATION):
     [
         'event = { value = "bob@example.com" }\nexpect = { value = "{{hash}}", rules = ["default"] }',
         'event = { value = "Bob@Example.com" }\nexpect = { value = "{{hash:bob@example.com}}", absent = ["BOB"] }',
-        'event = { value = { who = ["to bob@example.com"] } }\nexpect = { value = { who = ["to {{hash:Bob@example.com}}"] } }',
+        (
+            'event = { value = { who = ["to bob@example.com"] } }\n'
+            'expect = { value = { who = ["to {{hash:bob@example.com}}"] } }'
+        ),
         'event = { value = { "bob@example.com" = 1 } }\nexpect = { value = { "{{hash:bob@example.com}}" = 1 } }',
         'event = { state = "of bob@example.com" }\nexpect = { state = "of {{hash:bob@example.com}}", value = true }',
         'event = { value = "+44 20 7946 0958" }\nexpect = { value = "{{hash:+442079460958}}", rules = ["short"] }',
@@ -80,12 +83,21 @@ def verdict(case: str, text: str = CONFIGURATION):
         'event = { state = "count", value = 27 }\nexpect = { value = 30, rules = ["digits"], unchanged = false }',
         'event = { state = "nothing", value = "x" }\nexpect = { value = "{{null}}" }',
         'event = { value = "{{null}}" }\nexpect = { value = "{{null}}", unchanged = true, rules = [] }',
-        'event = { building = "b", time = 5 }\nexpect = { time = 5, building = "b", level = "level-sample", index = 1, org = "org-acme" }',
-        'event = { metadata = { name = "bob@example.com" } }\nexpect = { metadata = { name = "{{hash}}" }, id = "sys-sample" }',
+        (
+            'event = { building = "b", time = 5 }\n'
+            'expect = { time = 5, building = "b", level = "level-sample", index = 1, org = "org-acme" }'
+        ),
+        (
+            'event = { metadata = { name = "bob@example.com" } }\n'
+            'expect = { metadata = { name = "{{hash}}" }, id = "sys-sample" }'
+        ),
         'event = { id = "z", metadata = {} }\nexpect = { topic = "placeos/org-acme/metadata/z", unchanged = true }',
         'event = { kind = "cleared", state = "bob@example.com" }\nexpect = { state = "{{hash}}", value = "{{null}}" }',
         'connector = "aws"\nevent = { state = "never" }\nexpect = { dropped = true, rules = ["not even there"] }',
-        'connector = "aws"\nevent = { state = "on" }\nexpect = { topic = "x/sys-sample/Sample.1.on", unchanged = true }',
+        (
+            'connector = "aws"\nevent = { state = "on" }\n'
+            'expect = { topic = "x/sys-sample/Sample.1.on", unchanged = true }'
+        ),
         'connector = "aws"\nevent = { state = "x", value = "a@b.com" }\nexpect = { value = "{{hash}}", state = "x" }',
     ],
 )

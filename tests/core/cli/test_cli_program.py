@@ -152,9 +152,14 @@ def test_completion_prints_a_script(cli, shell):
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("northbound dea", "deadletters"), ("northbound connectors f", "file"), ("northbound run --o", "--once"),
-     ("northbound privacy sc", "scan"), ("northbound privacy detectors em", "email"),
-     ("northbound privacy hash a.toml --detector ph", "phone")],  # fmt: skip
+    [
+        ("northbound dea", "deadletters"),
+        ("northbound connectors f", "file"),
+        ("northbound run --o", "--once"),
+        ("northbound privacy sc", "scan"),
+        ("northbound privacy detectors em", "email"),
+        ("northbound privacy hash a.toml --detector ph", "phone"),
+    ],
 )
 def test_completion_completes(words, expected):
     environment = {
