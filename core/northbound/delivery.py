@@ -119,6 +119,12 @@ class Worker:
         """Whether the sources must wait for this connector (``when_full = "block"``)."""
         return self._backlog.blocks
 
+    def protect(self, policy: MessagePolicy | None) -> None:
+        """Apply these privacy rules from now on, also to what was read and not yet tried."""
+        self._policy = policy
+        self._window.forget_unsent()
+        self._wake.set()
+
     def drain(self) -> None:
         """Deliver what is in the store, then end."""
         self._draining = True

@@ -59,6 +59,13 @@ class Protection:
             for rule in policy.rules
         ]
 
+    def carry_on(self, before: Protection) -> None:
+        """Count on from where another configuration's rules of the same names stopped."""
+        counted = {connector: policy.counts for connector, policy in before._all()}
+        for connector, policy in self._all():
+            for name in policy.counts:
+                policy.counts[name] += counted.get(connector, {}).get(name, 0)
+
     async def learn(self) -> None:
         """Ask the sources that detectors learn from whom they know, until all have answered."""
         pause = _FIRST_PAUSE_SECONDS

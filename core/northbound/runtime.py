@@ -121,23 +121,19 @@ class Runtime:
             if getattr(old, key) != getattr(configuration, key):
                 problem = Problem(configuration.path, key, "cannot change while running", "restart the service")
                 raise ConfigurationError([problem])
-        rules_changed = (old.privacy, old.detectors) != (configuration.privacy, configuration.detectors)
-        protected = Protection(configuration) if rules_changed else None
+        protection = Protection(configuration)
         self._starting.cancel()
         for name in [*self._sources]:
             if _find(old.sources, name) != _find(configuration.sources, name):
                 await self._stop_source(name)
-        stopping = [
-            name
-            for name in self._workers
-            if _find(old.connectors, name) != _find(configuration.connectors, name)
-            or (protected and (protected.of_connector(name) or self._protection.of_connector(name)))
-        ]
+        stopping = [n for n in self._workers if _find(old.connectors, n) != _find(configuration.connectors, n)]
         for name in stopping:
             await self._stop_connector(name)
-        if protected is not None:
-            await self._unprotect()
-            self._protect(protected)
+        await self._unprotect()
+        protection.carry_on(self._protection)
+        self._protect(protection)
+        for name, (worker, _) in self._workers.items():
+            worker.protect(protection.of_connector(name))
         self.configuration = configuration
         await self._retire(configuration.connectors)
         for connector in configuration.connectors:

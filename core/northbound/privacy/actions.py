@@ -80,9 +80,9 @@ class Hash(Action):
         return self._overlap
 
     @property
-    def forms(self) -> list[tuple[str, int]]:
-        """The (key id, length) of what it writes; none in PlaceOS's form, which has no mark of its own."""
-        return [] if self._placeos else [(key, self._length) for key in self.keys.ids]
+    def forms(self) -> list[tuple[str, str, int]]:
+        """The (prefix, key id, length) of what it writes; none in PlaceOS's form, which has no mark of its own."""
+        return [] if self._placeos else [(self._prefix, key, self._length) for key in self.keys.ids]
 
 
 class Mask(Action):

@@ -34,7 +34,7 @@ class Detector:
     """
 
     Config: ClassVar[type[pydantic.BaseModel]] = NoOptions
-    #: Every match holds at least one of these, or stands under a key that does, whatever the case (ASCII). They let a
+    #: Every text with a match holds at least one of these, or its key does, whatever the case (ASCII). They let a
     #: message without any of them pass at once. Empty: any text may hold a match.
     literals: tuple[str, ...] = ()
     #: Whether JSON numbers are looked at too, as the text that JSON writes.

@@ -60,10 +60,13 @@ class Keys:
         return [key.id for key in (self.current, self.previous) if key is not None]
 
 
-def own_hashes(forms: Iterable[tuple[str, int]]) -> re.Pattern[str] | None:
-    """Return the pattern of hashes of these (key id, length); ``None`` for none."""
-    written = sorted({rf"{re.escape(key)}-[0-9a-f]{{{length}}}(?![0-9a-f])" for key, length in forms})
-    if not written:
-        return None
-    one = f"(?:{'|'.join(written)})"
-    return re.compile(f"{one}(?:~{one})?")
+def own_hashes(forms: Iterable[tuple[str, str, int]]) -> re.Pattern[str] | None:
+    """Return the pattern of hashes of these (prefix, key id, length); ``None`` for none."""
+    prefixes: dict[str, set[str]] = {}
+    for prefix, key, length in forms:
+        prefixes.setdefault(prefix, set()).add(rf"{key}-[0-9a-f]{{{length}}}(?![0-9a-f])")
+    written = []
+    for prefix in sorted(prefixes, key=len, reverse=True):
+        one = f"(?:{'|'.join(sorted(prefixes[prefix]))})"
+        written.append(f"{re.escape(prefix)}{one}(?:~{one})?")
+    return re.compile("|".join(written)) if written else None

@@ -110,8 +110,13 @@ class RuleOptions(pydantic.BaseModel):
             for name in sorted((names & self.model_fields_set) - own):
                 if self.action != action:
                     raise ValueError(f"'{name}' belongs to the action {action!r}, and this is {self.action!r}")
-        if self.action == "generalise" and not (self.round or self.buckets or self.decimals is not None or self.time):
-            raise ValueError("generalise needs one of round, buckets, decimals or time")
+        steps = sum(option is not None for option in (self.round, self.buckets, self.decimals))
+        if self.action == "generalise" and (steps > 1 or (steps == 0 and self.time is None)):
+            raise ValueError("generalise needs one of round, buckets or decimals, or time, or one of those and time")
+        if self.previous_secret is not None and self.secret is None:
+            raise ValueError("previous_secret belongs to a secret of the rule's own")
+        if self.format == "placeos" and {"length", "prefix"} & self.model_fields_set:
+            raise ValueError("PlaceOS's form is the whole hash and nothing else: leave out length and prefix")
         if self.buckets is not None and list(self.buckets) != sorted(set(self.buckets)):
             raise ValueError("write the buckets in rising order, each once")
         if self.message_time and self.time is None:

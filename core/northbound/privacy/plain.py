@@ -16,30 +16,42 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from typing import Final
 
-#: Decodings may hide in each other; deeper than this nobody but an attacker nests different ones.
-_ROUNDS: Final = 6
+from northbound.errors import EventRefused
+
+#: Decodings may hide in each other; who nests them deeper than this means to hide something.
+_ROUNDS: Final = 16
 _NAMED: Final = {
     "amp": "&", "apos": "'", "colon": ":", "commat": "@", "dash": "-", "equals": "=", "gt": ">", "hyphen": "-",
     "lowbar": "_", "lt": "<", "nbsp": " ", "num": "#", "percnt": "%", "period": ".", "plus": "+", "quot": '"',
     "sol": "/",
 }  # fmt: skip
 _SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_HEX: Final = "[0-9A-Fa-f]"
 # Runs are taken whole and from their beginning, so that no text makes the search go over them again and again.
 _ENCODED: Final = re.compile(
-    r"(?P<percent>(?:%(?:25)*+[0-9A-Fa-f]{2})++)"
-    r"|(?<!\\)\\++(?:u(?P<pair>[dD][89abAB][0-9A-Fa-f]{2}\\++u[dD][c-fC-F][0-9A-Fa-f]{2})"
-    r"|u(?P<four>[0-9A-Fa-f]{4})|u\{(?P<braced>[0-9A-Fa-f]{1,6})\}|x(?P<two>[0-9A-Fa-f]{2})|(?P<short>[\"'/bfnrt]))"
-    r"|&(?:amp;)*+(?:#(?P<decimal>[0-9]{1,7});?|#[xX](?P<hex>[0-9A-Fa-f]{1,6});?"
-    rf"|(?P<named>{'|'.join(_NAMED)});)"
+    rf"(?P<percent>(?:%(?:25)*+{_HEX}{{2}})++)"
+    rf"|%(?:25)*+[uU](?P<script>{_HEX}{{4}})"
+    rf"|(?<!\\)\\++(?:u(?P<pair>[dD][89abAB]{_HEX}{{2}}\\++u[dD][c-fC-F]{_HEX}{{2}})"
+    rf"|u(?P<four>{_HEX}{{4}})|u\{{0*+(?P<braced>{_HEX}{{1,6}})\}}|U0*+(?P<long>{_HEX}{{1,6}})|x(?P<two>{_HEX}{{2}})"
+    r"|(?P<short>[\"'/bfnrt]))"
+    r"|&(?:(?:amp|AMP|#0*+38|#[xX]0*+26);?)*+"
+    rf"(?:#0*+(?P<decimal>[0-9]{{1,7}});?|#[xX]0*+(?P<hex>{_HEX}{{1,6}});?|(?P<named>(?i:{'|'.join(_NAMED)}));)"
 )
-_TRIPLE: Final = re.compile(r"%(?:25)*+([0-9A-Fa-f]{2})")
+_TRIPLE: Final = re.compile(rf"%(?:25)*+({_HEX}{{2}})")
 _OTHER: Final = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
 _MARKS: Final = range(0x1160, 0x1200)  # jamo that join the one before them
+#: What Unicode lets a display leave out, beside the format characters (DerivedCoreProperties, Default_Ignorable).
+_IGNORABLE: Final = (
+    0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10),
+    *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000),
+)  # fmt: skip
+#: Where such characters are; the planes between hold ideographs.
+_CODES: Final = (*range(0x80, 0x20000), *range(0xE0000, 0xE1000))
 #: More marks on one character than any script writes; putting them in order takes time with their square.
 _MOST_MARKS: Final = 30
 _IDEOGRAPHIC_STOP: Final = "\u3002"
 #: What may hide something, as patterns over the UTF-8 of a text.
-HIDING: Final = (rb"%[0-9A-Fa-f]{2}", rb"\\", rb"&[#a-z]")
+HIDING: Final = (rb"%[0-9A-Fa-f]{2}", rb"%[uU][0-9A-Fa-f]{4}", rb"\\", rb"&[#A-Za-z]")
 
 
 class Plain:
@@ -99,8 +111,12 @@ class _Layer:
         return start, max(start, end)
 
 
+class Disguised(EventRefused):
+    """A text is nested in encodings deeper than anybody writes, so nobody can say what it holds."""
+
+
 def plain(text: str) -> Plain | None:
-    """Return the plain form of ``text``; ``None`` where that is the text itself."""
+    """Return the plain form of ``text``, ``None`` where that is the text itself; raises :class:`Disguised`."""
     layers: list[_Layer] = []
     before = text
     for _ in range(_ROUNDS):
@@ -116,8 +132,8 @@ def plain(text: str) -> Plain | None:
                 layers.append(layer)
                 before, changed = after, True
         if not changed:
-            break
-    return Plain(before, layers) if layers else None
+            return Plain(before, layers) if layers else None
+    raise Disguised("a text is nested in encodings too deeply for the privacy rules")
 
 
 def is_common(text: str) -> bool:
@@ -152,7 +168,7 @@ def _decoded(text: str) -> Iterator[Change]:
         assert kind is not None  # noqa: S101 - every alternative has a group
         written = match[kind]
         if kind == "named":
-            new = _NAMED[written]
+            new = _NAMED[written.lower()]
         elif kind == "short":
             new = _SHORT.get(written, written)
         elif kind == "pair":
@@ -175,16 +191,12 @@ def _percent(text: str, start: int, end: int) -> Iterator[Change]:
             yield start, end, plainly.decode(), 3
             return
     triples = [(match.start(), match.end(), int(match[1], 16)) for match in _TRIPLE.finditer(text, start, end)]
-    try:
-        characters = bytes(code for _, _, code in triples).decode()
-    except UnicodeDecodeError:
-        for at, until, code in triples:
-            yield at, until, chr(code) if code < 0x80 else "\ufffd", 0
-        return
+    characters = bytes(code for _, _, code in triples).decode(errors="surrogateescape")
     position = 0
     for character in characters:
-        last = position + len(character.encode()) - 1
-        yield triples[position][0], triples[last][1], character, 0
+        invalid = "\udc80" <= character <= "\udcff"  # one byte that is no part of a character
+        last = position if invalid else position + len(character.encode()) - 1
+        yield triples[position][0], triples[last][1], "\ufffd" if invalid else character, 0
         position = last + 1
 
 
@@ -238,22 +250,18 @@ def _fold(character: str) -> str:
 
 @cache
 def _joining() -> re.Pattern[str]:
-    return _class(code for code in (*range(0x80, 0x20000), *range(0xE0000, 0xE0200)) if _joins(chr(code)))
+    return _class(code for code in _CODES if _joins(chr(code)))
 
 
 @cache
 def _special() -> dict[str, str]:
     """Return the plain form of each character that NFKC leaves and that could hide something."""
     found = {_IDEOGRAPHIC_STOP: "."}
-    for code in (*range(0x80, 0x20000), *range(0xE0000, 0xE0200)):  # the planes between hold ideographs
+    ignorable = frozenset(_IGNORABLE)
+    for code in _CODES:
         character = chr(code)
         category = unicodedata.category(character)
-        if (
-            category == "Cf"
-            or 0xFE00 <= code <= 0xFE0F
-            or 0xE0100 <= code <= 0xE01EF
-            or code in (0x34F, 0x115F, 0x1160)
-        ):
+        if category == "Cf" or code in ignorable:
             found[character] = ""
         elif category == "Pd" or code == 0x2212:  # a minus sign looks like a dash
             found[character] = "-"

@@ -12,13 +12,14 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from northbound.errors import EventRefused
 from northbound.message import Kind
 from northbound.payloads import to_json
 from northbound.privacy.actions import Form, Generalise, Hash
 from northbound.privacy.keys import own_hashes
 from northbound.privacy.rules import Rule
-from northbound.privacy.texts import Dropped, Texts, Withheld
-from northbound.privacy.walker import Walker
+from northbound.privacy.texts import Dropped, Texts
+from northbound.privacy.walker import Walker, plain_key
 from northbound.topics import TopicScheme
 
 _CACHED_PLANS: Final = 20_000
@@ -90,12 +91,14 @@ class Policy:
 
         ``place`` has the address: an event, or an :class:`northbound.Address`. Raises :class:`Withheld`.
         """
-        plan = self._plans.get(topic)
+        # Where PlaceOS is imitated, metadata topics of all organisations are alike.
+        name = topic if self._scheme.metadata_org is None or kind == "state" else f"{org}\0{topic}"
+        plan = self._plans.get(name)
         if plan is None:
             plan = self._new_plan(kind, topic, org, place)
             if len(self._plans) >= _CACHED_PLANS:
                 self._plans.clear()
-            self._plans[topic] = plan
+            self._plans[name] = plan
         return plan
 
     def value(self, plan: Plan, topic: str, key: str, value: Any, text: bytes) -> bytes:
@@ -114,7 +117,7 @@ class Policy:
                 raise Dropped(plan.dropped, ())  # noqa: TRY301 - the way of every rule that drops
             if suspected and walker is not None:
                 before = value
-                value = walker.walk(value, key, acts)
+                value = walker.walk(value, plain_key(key), acts)
                 if value is not before:
                     text = to_json(value)
         except Dropped as dropped:
@@ -132,10 +135,11 @@ class Policy:
 
     def scrub(self, text: str) -> str:
         """Return a text that is no value (a reason, a line of a log) after all rules that detect something."""
-        rules = [rule for rule in self.rules if not rule.whole]
+        # What is excepted somewhere is not excepted here: nobody knows where the words come from.
+        rules = [rule for rule in self.rules if not rule.whole and (rule.kind != "allow" or rule.unbounded)]
         try:
             replaced = self.texts.apply(text, "", rules)
-        except (Dropped, Withheld, UnicodeEncodeError):
+        except (Dropped, EventRefused):
             return _WITHHELD
         if replaced is None:
             return text

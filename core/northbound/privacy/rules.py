@@ -45,6 +45,11 @@ class Rule:
         """Whether it looks at every message."""
         return self._kinds is None and self._topics is None and self._states is None
 
+    @property
+    def unbounded(self) -> bool:
+        """Whether it looks at every place of every message."""
+        return self.everywhere and self._levels is None and self._paths is None
+
     def selects(self, kind: Kind, topic: str, state: str | None) -> bool:
         """Whether it looks at messages of this topic; ``state`` is the status key of a state."""
         if self._kinds is not None and kind not in self._kinds:

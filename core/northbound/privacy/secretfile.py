@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -29,10 +30,15 @@ def read(path: Path) -> str | None:
         return None
     except OSError as error:
         raise StoreError(f"the privacy secret {path} cannot be read: {error.strerror}: check its permissions") from None
-    with os.fdopen(descriptor, "rb") as file:
-        if os.fstat(descriptor).st_mode & 0o077:
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise StoreError(f"the privacy secret {path} is not a file")
+        if mode & 0o077:
             raise StoreError(f"the privacy secret {path} is open to others on this machine: chmod 600 {path}")
-        secret = file.read(_LARGEST).strip()
+        secret = os.read(descriptor, _LARGEST).strip()
+    finally:
+        os.close(descriptor)
     if len(secret) < _BYTES or not secret.isascii():
         raise StoreError(f"the privacy secret {path} is damaged: restore it from a backup, or remove it for a new one")
     return secret.decode()
@@ -45,7 +51,7 @@ def read_or_make(path: Path) -> tuple[str, bool]:
         return found, False
     secret = secrets.token_hex(_BYTES)
     # Made whole beside its place and linked there, so that a kill leaves none or all of it.
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:

@@ -7,10 +7,12 @@ match lies wholly within it. Matches of one rule that overlap are one. A hash of
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -79,7 +81,14 @@ class Literals:
         for pattern in HIDING:
             self._add(pattern, self._hidden)
         self._add(_NON_ASCII, self._foreign)
-        self._set.Compile()
+        try:
+            self._set.Compile()
+        except re2.error:  # more literals than the search holds: slower, and as right
+            self.always = self.every
+            self._masks = [self._foreign]
+            self._set = re2.Set.SearchSet(options)
+            self._set.Add(_NON_ASCII)
+            self._set.Compile()
 
     def _add(self, pattern: bytes, mask: int) -> None:
         self._set.Add(pattern)
@@ -89,12 +98,12 @@ class Literals:
         """Return a bit for each detector that may find something in this UTF-8, or in what it hides; 0 for none."""
         hits = self._set.Match(text)
         mask = self.always
-        if hits is None:
+        if hits is None or mask == self.every:
             return mask
         for hit in hits:
             mask |= self._masks[hit]
         if mask >= self._hidden:
-            if mask & self._hidden or not is_common(text.decode()):
+            if mask & self._hidden or not is_common(text.decode(errors="surrogatepass")):
                 return self.every
             mask &= ~self._foreign
         return mask
@@ -119,7 +128,9 @@ class Texts:
 
         Raises :class:`Dropped` and :class:`Withheld`.
         """
-        mask = self.literals.of(text.encode()) | (self.literals.of(key.encode()) if key else 0)
+        mask = self.literals.of(text.encode(errors="surrogatepass"))
+        if key:
+            mask |= self.literals.of(key.encode(errors="surrogatepass"))
         pieces = _Pieces()
         acts: list[tuple[Rule, int]] = []
         for rule in rules:
@@ -149,7 +160,7 @@ class Texts:
 
     def _of_rule(self, text: str, key: str, rule: Rule, mask: int, *, number: bool) -> list[Match]:
         if rule.whole:
-            return [Match(at, at + len(piece), piece, None, None) for at, piece in self._foreign(text) if piece]
+            return [Match(at, at + len(piece), _shown(piece), None, None) for at, piece in self._foreign(text) if piece]
         detectors = [d for d in rule.detectors if mask & self._bits[d] and (d.numbers or not number)]
         return self._matches(text, key, detectors) if detectors else []
 
@@ -170,11 +181,15 @@ class Texts:
         return _merged(text, found)
 
     def _found(self, text: str, key: str, detector: Detector) -> Iterator[tuple[int, int, str | None]]:
+        """Give what a detector finds in the pieces between hashes of our own; raises ``ValueError`` for nonsense."""
         for offset, piece in self._foreign(text):
-            if piece:
-                for start, end, canonical in detector.find(piece, key):
-                    if start < end:
-                        yield offset + start, offset + end, canonical
+            if not piece:
+                continue
+            for count, (start, end, canonical) in enumerate(detector.find(piece, key)):
+                if not 0 <= start <= end <= len(piece) or count > len(piece):
+                    raise ValueError("a detector found what cannot be there")
+                if start < end:
+                    yield offset + start, offset + end, canonical
 
     def _foreign(self, text: str) -> Iterator[tuple[int, str]]:
         """Give the pieces between hashes of our own."""
@@ -186,17 +201,21 @@ class Texts:
         yield done, text[done:]
 
 
+def _shown(text: str) -> str:
+    shown = plain(text)
+    return text if shown is None else shown.text
+
+
 def _merged(text: str, matches: list[Match]) -> list[Match]:
     """Return ``matches`` in order, those that overlap as one: one that covers all of it says what it is."""
     matches.sort(key=lambda match: (match.start, -match.end))
-    merged: list[Match] = []
+    merged: list[tuple[int, int, Match | None]] = []
     for match in matches:
-        last = merged[-1] if merged else None
-        if last is None or match.start >= last.end:
-            merged.append(match)
-        elif match.end > last.end:
-            merged[-1] = Match(last.start, match.end, text[last.start : match.end], None, None)
-    return merged
+        if not merged or match.start >= merged[-1][1]:
+            merged.append((match.start, match.end, match))
+        elif match.end > merged[-1][1]:
+            merged[-1] = (merged[-1][0], match.end, None)
+    return [Match(start, end, text[start:end], None, None) if one is None else one for start, end, one in merged]
 
 
 class _Pieces:
@@ -263,11 +282,35 @@ def _rest(match: Match, start: int, end: int) -> Match:
     return Match(start, end, text, None, None)
 
 
+class Repeated(dict[str, Any]):
+    """An object that had a member twice; all are kept, so that none can hide behind another."""
+
+
 def nested_json(text: str) -> Any:
     """Return the document that ``text`` is, numbers as they were written; raises ``ValueError`` where it is none."""
-    import decimal  # noqa: PLC0415 - only where a string holds JSON
-
     try:
-        return msgspec.json.Decoder(float_hook=decimal.Decimal).decode(text)
+        msgspec.json.decode(text)  # strict, where the reader below is not
+        return json.loads(text, parse_float=Decimal, object_pairs_hook=_members)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise ValueError("not JSON") from error
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    found, alike = Repeated(), {}
+    for key, value in pairs:
+        found[apart(key, found, alike)] = value
+    return found
+
+
+def apart(key: str, taken: Mapping[str, Any], alike: dict[str, int]) -> str:
+    """Return ``key`` or, where that is taken because two were made alike, one with a number: no member is lost."""
+    if key not in taken:
+        return key
+    number = alike.get(key, 2)
+    while f"{key}~{number}" in taken:
+        number += 1
+    alike[key] = number + 1
+    return f"{key}~{number}"

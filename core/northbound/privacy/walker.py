@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from northbound.errors import EventRefused
 from northbound.privacy.paths import Cursor
 from northbound.privacy.plain import plain
 from northbound.privacy.rules import Rule
-from northbound.privacy.texts import Dropped, Texts, nested_json
+from northbound.privacy.texts import Dropped, Repeated, Texts, apart, nested_json
 
 #: JSON in a string in JSON in a string …: deeper than this it is looked at as text.
 _DEEPEST_NESTED: Final = 12
@@ -126,7 +126,7 @@ class _Walk:
     def _object(self, value: dict[str, Any], under: str, cursors: Cursors) -> Any:
         changed: dict[str, Any] = {}
         alike: dict[str, int] = {}
-        same = True
+        same = not isinstance(value, Repeated)
         detecting = [rule for rule in self._here(cursors) if not rule.whole]
         for key, item in value.items():
             new_key = self._key(key, detecting) if detecting else key
@@ -136,7 +136,7 @@ class _Walk:
                 same = False
                 continue
             same = same and new_key == key and new_item is item
-            changed[_apart(new_key, changed, alike)] = new_item
+            changed[apart(new_key, changed, alike)] = new_item
         return value if same else changed
 
     @staticmethod
@@ -202,19 +202,13 @@ class _Walk:
         return float(coarse) if isinstance(coarse, Decimal) and isinstance(value, float) else coarse
 
 
+def plain_key(key: str) -> str:
+    """Return a key as detectors see it."""
+    shown = plain(key)
+    return key if shown is None else shown.text
+
+
 def _telling(key: str, under: str) -> str:
     """Return the key that tells what a value is: one that tells nothing inherits what stands above it."""
-    shown = plain(key)
-    text = key if shown is None else shown.text
+    text = plain_key(key)
     return under if under and text.casefold() in _TELL_NOTHING else text
-
-
-def _apart(key: str, taken: Mapping[str, Any], alike: dict[str, int]) -> str:
-    """Return ``key`` or, where that is taken because two were made alike, one with a number: no member is lost."""
-    if key not in taken:
-        return key
-    number = alike.get(key, 2)
-    while f"{key}~{number}" in taken:
-        number += 1
-    alike[key] = number + 1
-    return f"{key}~{number}"
