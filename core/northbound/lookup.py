@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -11,11 +10,13 @@ from msgspec import Struct
 from northbound.policies import Policies
 from northbound.privacy.actions import Form, Hash
 from northbound.privacy.detector import Detector
+from northbound.privacy.keys import own_hashes
 from northbound.privacy.plain import plain
 from northbound.privacy.policy import Policy
 from northbound.privacy.rules import Rule
 
-_HEX: Final = "[0-9a-f]"
+#: PlaceOS's form has no mark of its own.
+_PLACEOS: Final = "[0-9a-f]{64}"
 
 
 class HashRule(Struct, frozen=True):
@@ -65,14 +66,8 @@ def hash_of(
 
 def pattern_of(found: HashRule) -> str:
     """Return the pattern of every hash that the rule may write."""
-    action = found.action
-    if not action.forms:
-        return f"{_HEX}{{64}}"
-    length = action.forms[0][1]
-    written = action.text("", None, None, form="topic")
-    prefix = written[: -len(f"{action.forms[0][0]}-") - length]
-    one = f"(?:{'|'.join(key for key, _ in action.forms)})-{_HEX}{{{length}}}"
-    return f"{re.escape(prefix)}{one}(?:~{one})?"
+    own = own_hashes(found.action.forms)
+    return _PLACEOS if own is None else own.pattern
 
 
 def _found(detector: Detector, text: str, key: str) -> Iterator[tuple[int, int, str | None]]:

@@ -6,6 +6,7 @@ rules. What a detector finds no more after a rule is what that rule acts on. Wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -76,9 +77,9 @@ class Survey:
         self._connectors = {name: self._stage(policy) for name, policy in policies.connectors.items()}
         stages = (policies.site, *policies.connectors.values())
         rules = [rule for policy in stages if policy is not None for rule in policy.rules]
-        forms = [form for rule in rules if isinstance(rule.action, Hash) for form in rule.action.forms]
-        self._probes = {name: self._probe([detector], forms) for name, detector in detectors.items()}
-        self._all = self._probe([*detectors.values()], forms)
+        own = own_hashes(form for rule in rules if isinstance(rule.action, Hash) for form in rule.action.forms)
+        self._probes = {name: self._probe([detector], own) for name, detector in detectors.items()}
+        self._all = self._probe([*detectors.values()], own)
         self.findings = {name: Finding(name) for name in detectors}
         self.acts: dict[tuple[str, str], int] = {}
         self.messages = 0
@@ -134,7 +135,7 @@ class Survey:
     def _stage(self, policy: Policy) -> _Stage:
         return _Stage(policy, MessagePolicy(policy, self._scheme, self._payloads))
 
-    def _probe(self, detectors: Iterable[Detector], forms: Iterable[tuple[str, int]]) -> _Stage:
+    def _probe(self, detectors: Iterable[Detector], own: re.Pattern[str] | None) -> _Stage:
         """Return a stage that only finds, and not in the hashes that the rules have written."""
         rules = []
         for detector in detectors:
@@ -143,7 +144,7 @@ class Survey:
             )
             rules.append(Rule(options, [detector], action_of(options, None)))
         policy = Policy(rules, self._scheme)
-        policy.texts = Texts(rules, own_hashes(forms))
+        policy.texts = Texts(rules, own)
         return self._stage(policy)
 
     def _look(self, message: Message) -> None:

@@ -202,3 +202,59 @@ def test_connect_needs_a_file_that_loads(cli, site):
     told = cli("check", "--connect")
     assert told.status == 1
     assert "must load first" in told.err
+
+
+RULE = '[[privacy.rules]]\nname = "{}"\ndetect = ["email"]\naction = "{}"\n'
+OUT = f'{SMALL}[connectors.out]\ntype = "file"\npath = "x"\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "words"),
+    [
+        ("[privacy]\ndefault = false", "privacy.default", "everything leaves as it is"),
+        ('[privacy]\nsecret = "${SHORT:geheim}"', "privacy.secret", "shorter than 16"),
+        ('[privacy]\nsecret = "geheim geheim geheim"', "privacy.secret", "a secret stands in the file"),
+        (RULE.format("a", "hash") + 'secret = "geheim"', "privacy.rules.0.secret", "a secret stands in the file"),
+        (RULE.format("a", "hash") + 'secret = "${S:geheim}"', "privacy.rules.a.secret", "shorter than 16"),
+        ('[connectors.two]\ntype = "file"\npath = "y"\nprivacy_secret = "${S:geheim}"',
+         "connectors.two.privacy_secret", "shorter than 16"),
+        ('[privacy]\nprevious_secret = "${S:geheim}"\noverlap_until = 2020-01-01',
+         "privacy.overlap_until", "the overlap is over since 2020-01-01"),
+        ("[privacy]\ndefault = false\n" + RULE.format("ours", "allow"), "privacy.rules.ours", "move it before"),
+        (RULE.format("a", "hash") + RULE.format("b c", "mask"), "privacy.rules.'b c'", "'a' before it takes all"),
+        (RULE.format("a", "redact"), "privacy.rules.a", "may then share a topic"),
+        (RULE.format("a", "mask") + 'levels = ["state"]', "privacy.rules.a", "may mask a level"),
+        (RULE.format("a", "redact") + 'placeholder = "no@body.com"', "privacy.rules.a.placeholder", "found again"),
+    ],
+)  # fmt: skip
+def test_what_privacy_rules_do_less_than_they_seem(cli, site, table, key, words):
+    write(site, f"{OUT}{table}\n")
+    told = cli("check", "--json")
+    assert told.status == 0, told.out
+    found = [warning for warning in told.json["warnings"] if warning["key"] == key]
+    assert any(words in f"{warning['message']} {warning['remedy']}" for warning in found), told.out
+    assert "geheim" not in told.out
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[privacy]\nsecret = "${S:geheim geheim geheim}"',
+        '[privacy]\nprevious_secret = "${S:geheim}"\noverlap_until = 2100-01-01',
+        RULE.format("ours", "allow"),
+        RULE.format("a", "hash") + 'states = ["x"]\n' + RULE.format("b", "mask"),
+        RULE.format("a", "redact") + "paths = ['$']",
+        RULE.format("a", "hash") + RULE.format("b", "hash") + 'connectors = ["out"]',
+    ],
+)
+def test_rules_that_mean_what_they_say(cli, site, table):
+    write(site, f"{OUT}{table}\n")
+    assert cli("check", "--json").json["warnings"] == []
+
+
+def test_check_says_what_privacy_there_is(cli, site):
+    write(site, f'{OUT}[privacy]\nsecret = "${{S:geheim geheim geheim}}"\naudit = false\n')
+    assert (
+        "  privacy     1 rule in force, the default policy among them; the secret of the hashes is configured; no"
+        in (cli("check").out)
+    )
