@@ -346,6 +346,17 @@ def test_a_coarse_number_stays_a_number_of_its_kind():
     assert after({"s": text}, rule(action="generalise", paths=("$.s.n",), round=10)) == {"s": '{"n":40,"m":1.10}'}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [BOB, f"call {BOB}", f"37 people ask {BOB}", f"2023-11-14T22:13:20Z {BOB}", f'[37, "{BOB}"]', f'{{"{BOB}": 1}}'],
+)
+@pytest.mark.parametrize("options", [{"round": 10}, {"time": "hour"}])
+def test_generalise_shields_no_text_from_the_rules_behind(text, options):
+    coarse = rule(action="generalise", states=("power",), name="coarse", **options)
+    assert BOB not in after(text, coarse, rule(EMAIL))
+    assert BOB not in after({"a": [text]}, coarse, redact(EMAIL))["a"][0]
+
+
 def test_paths_lead_into_strings_that_hold_json():
     assert after({"s": '{"who": "ann", "n": 1}'}, redact(paths=("$.s.who",))) == {"s": '{"who":"[redacted]","n":1}'}
 

@@ -1,0 +1,300 @@
+"""The policies of a running service: what their detectors learn, and the audit log."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+from msgspec import structs
+from tests.support.fakes import Destination, configuration, connector, source
+from tests.support.intake import until
+
+import northbound
+from northbound import delivery, protection, runtime
+from northbound.config import SourceOptions
+from northbound.events import State
+from northbound.fields import NoOptions
+from northbound.loading import DetectorInstance, SourceInstance
+from northbound.privacy.options import PrivacyOptions
+from northbound.protection import Protection
+from northbound.registry import Plugin
+from northbound.runtime import Runtime
+from northbound_detectors.email import Email, EmailOptions
+
+ANN = "Ann Example"
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch):
+    monkeypatch.setattr(protection, "AUDIT_SECONDS", 0.02)
+    monkeypatch.setattr(protection, "REFRESH_SECONDS", 0.05)
+    monkeypatch.setattr(protection, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(delivery, "GUARD_SECONDS", 0.02)
+    monkeypatch.setattr(runtime, "STOP_SECONDS", 1.0)
+
+
+class Users(northbound.Source):
+    """A source with a user table, which may not answer."""
+
+    answers: list = []  # noqa: RUF012 - each test sets its own
+    asked = 0
+
+    async def people(self):
+        type(self).asked += 1
+        answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def run(self, intake):
+        await asyncio.Event().wait()
+
+
+class Staff(northbound.Detector):
+    """Finds those it has learnt of."""
+
+    learns_from = "users"
+    learnt = None
+    refreshed = 0
+
+    def find(self, text, key):
+        if self.learnt is None:
+            raise RuntimeError("not learnt yet")
+        for name in self.learnt:
+            at = text.find(name)
+            if at >= 0:
+                yield northbound.Found(at, at + len(name))
+
+    def learn(self, people):
+        if any(not isinstance(name, str) for name in people):
+            raise ValueError(f"no name: {people}")
+        self.learnt = list(people)
+
+    def refresh(self):
+        self.refreshed += 1
+        if self.refreshed == 1:
+            raise OSError(2, "No such file", "staff.txt")
+        if self.refreshed == 2:
+            raise RuntimeError(f"a defect that tells {ANN}")
+
+
+def plugin(kind, implementation):
+    return Plugin(kind, "fake", package="tests", version="0", implementation=implementation)
+
+
+def users(*answers):
+    Users.answers = list(answers)
+    Users.asked = 0
+    return SourceInstance("users", plugin("source", Users), SourceOptions())
+
+
+def privacy(**options):
+    rules = [
+        {"name": "staff", "detect": ["staff"], "action": "redact"},
+        {"name": "mails", "detect": ["email"], "action": "mask"},
+    ]
+    return PrivacyOptions.model_validate({"default": False, "rules": rules} | options)
+
+
+def configured(folder, *, sources=(), connectors=(), **options):
+    made = configuration(folder, sources=sources, connectors=connectors)
+    detectors = (
+        DetectorInstance("staff", plugin("detector", Staff), NoOptions()),
+        DetectorInstance("email", plugin("detector", Email), EmailOptions()),
+    )
+    chosen = privacy(**options)
+    used = {name for rule in chosen.all_rules for name in rule.detect}
+    return structs.replace(made, privacy=chosen, detectors=tuple(d for d in detectors if d.name in used))
+
+
+def event(value, state="power"):
+    return State("org", (None, None, None), "sys", "drv", "Mod", 1, state, value, 1)
+
+
+def process(guard, *values):
+    return northbound.engine.Engine(guard.site._scheme, policy=guard.site).process(
+        [event(value) for value in values], 1
+    )
+
+
+async def test_until_it_has_learnt_nothing_goes_through(tmp_path):
+    guard = Protection(configured(tmp_path, sources=[users([ANN])]))
+    done = process(guard, f"to {ANN}", "x")
+    assert done.messages == []
+    assert len(done.refused) == 2
+    assert all(ANN not in reason for _, reason in done.refused)
+    await guard.learn()
+    assert b"[redacted]" in process(guard, f"to {ANN}").messages[0].payload
+    await guard.close()
+
+
+async def test_a_source_that_fails_is_asked_until_it_answers_and_its_words_are_not_told(tmp_path, caplog):
+    failures = [OSError(111, ANN), RuntimeError(ANN), NotImplementedError(ANN), [5], None]
+    guard = Protection(configured(tmp_path, sources=[users(*failures, [ANN])]))
+    with caplog.at_level(logging.DEBUG):
+        await asyncio.wait_for(guard.learn(), 20)
+    assert Users.asked == 6
+    assert ANN not in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert ANN.encode() not in process(guard, ANN).messages[0].payload
+    await guard.close()
+
+
+async def test_a_refresh_that_fails_leaves_what_was_known(tmp_path, caplog):
+    guard = Protection(configured(tmp_path, sources=[users([ANN], RuntimeError(ANN), ["Bob Example"])]))
+    staff = guard._policies.detectors["staff"]
+    await guard.learn()
+    with caplog.at_level(logging.DEBUG):
+        task = asyncio.create_task(guard.run())
+        await until(lambda: staff.refreshed >= 3 and staff.learnt == ["Bob Example"])
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert "staff.txt: No such file" in caplog.text
+    assert ANN not in caplog.text
+    assert process(guard, "Bob Example").messages[0].payload.count(b"redacted") == 1
+    await guard.close()
+
+
+async def test_what_the_rules_did_is_written_and_counted(tmp_path):
+    guard = Protection(configured(tmp_path, sources=[users([ANN])]))
+    await guard.learn()
+    task = asyncio.create_task(guard.run())
+    process(guard, f"{ANN} bob@example.com", "nothing")
+    path = tmp_path / "store.db.audit.jsonl"
+    await until(path.exists)
+    process(guard, f"{ANN}")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await guard.close()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sum(row["count"] for row in rows if row["rule"] == "staff") == 2
+    assert sum(row["count"] for row in rows if row["rule"] == "mails") == 1
+    assert {row["topic"] for row in rows} == {"placeos/org/state/_/_/_/sys/drv/Mod/1/power"}
+    assert ANN not in path.read_text()
+    assert {status.name: (status.action, status.connector, status.acted) for status in guard.status()} == {
+        "staff": ("redact", None, 2),
+        "mails": ("mask", None, 1),
+    }
+
+
+async def test_an_audit_log_goes_where_it_is_told_or_nowhere(tmp_path):
+    for options, expected in (({"audit_path": tmp_path / "own.jsonl"}, ["own.jsonl"]), ({"audit": False}, [])):
+        guard = Protection(configured(tmp_path, sources=[users([ANN])], **options))
+        await guard.learn()
+        process(guard, ANN)
+        await guard.close()
+        assert [path.name for path in tmp_path.glob("*.jsonl")] == expected
+        for path in tmp_path.glob("*.jsonl"):
+            path.unlink()
+
+
+async def test_without_rules_there_is_nothing_to_protect_and_no_file(tmp_path):
+    guard = Protection(configured(tmp_path, rules=[]))
+    assert guard.site is None
+    assert guard.of_connector("a") is None
+    assert guard.status() == []
+    await guard.learn()
+    await guard.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_made_secret_is_said(tmp_path, caplog):
+    options = {"rules": [{"name": "r", "detect": ["email"], "action": "hash"}]}
+    first = Protection(configured(tmp_path, **options))
+    assert "keep a copy" in caplog.text
+    secret = (tmp_path / "store.db.privacy-secret").read_text().strip()
+    assert secret not in caplog.text
+    caplog.clear()
+    second = Protection(configured(tmp_path, **options))
+    assert caplog.text == ""
+    assert process(first, "bob@example.com").messages == process(second, "bob@example.com").messages
+    await first.close()
+    await second.close()
+
+
+# in a running service
+
+
+async def test_no_source_runs_before_the_detectors_have_learnt(tmp_path):
+    destination = Destination()
+    seen = []
+
+    async def feed(intake):
+        seen.append(Users.asked)
+        await (await intake.submit([event(f"to {ANN}")])).committed()
+
+    settings = configured(
+        tmp_path,
+        sources=[users(OSError(111, "refused"), OSError(111, "refused"), [ANN]), source("feed", feed)],
+        connectors=[connector("out", destination)],
+    )
+    running = Runtime(settings)
+    task = asyncio.create_task(running.run())
+    await until(lambda: destination.acknowledged)
+    running.stop()
+    await task
+    assert seen[0] >= 3
+    assert all(ANN.encode() not in row.payload for row in destination.acknowledged)
+
+
+RULES = [{"name": "mails", "detect": ["email"], "action": "redact", "connectors": ["late"]}]
+
+
+async def test_a_connector_that_is_enabled_later_has_its_rules_from_the_beginning(tmp_path):
+    """On a reload where only the connectors change, the rules that name a new one take effect."""
+    early, late = Destination(), Destination()
+    first = connector("early", early)
+    second = connector("late", late)
+    fed = asyncio.Event()
+
+    async def feed(intake):
+        await (await intake.submit([event("bob@example.com")])).committed()
+        await fed.wait()
+        await (await intake.submit([event("ann@example.com")])).committed()
+        await asyncio.Event().wait()
+
+    where = {"sources": [source("feed", feed, finite=False)], "rules": RULES}
+    running = Runtime(configured(tmp_path, connectors=[first], **where))
+    started = asyncio.Event()
+    task = asyncio.create_task(running.run(started=started))
+    await started.wait()
+    await until(lambda: early.acknowledged)
+    await running.reload(configured(tmp_path, connectors=[first, second], **where))
+    fed.set()
+    await until(lambda: any(b"redacted" in row.payload or b"ann@" in row.payload for row in late.acknowledged))
+    running.stop()
+    await task
+    assert all(b"@example.com" not in row.payload for row in late.acknowledged)
+    assert any(b"ann@example.com" in row.payload for row in early.acknowledged)
+
+
+async def test_a_changed_secret_of_a_connector_takes_effect_on_a_reload(tmp_path):
+    destination = Destination()
+    rules = [{"name": "mails", "detect": ["email"], "action": "hash", "connectors": ["out"]}]
+    fed = asyncio.Queue()
+
+    async def feed(intake):
+        while True:
+            await (await intake.submit([event(await fed.get())])).committed()
+
+    feeder = source("feed", feed, finite=False)
+    running = Runtime(
+        configured(
+            tmp_path, sources=[feeder], rules=rules, connectors=[connector("out", destination, privacy_secret="one")]
+        )
+    )
+    started = asyncio.Event()
+    task = asyncio.create_task(running.run(started=started))
+    await started.wait()
+    fed.put_nowait("bob@example.com")
+    await until(lambda: len(destination.acknowledged) == 1)
+    await running.reload(
+        configured(
+            tmp_path, sources=[feeder], rules=rules, connectors=[connector("out", destination, privacy_secret="two")]
+        )
+    )
+    fed.put_nowait("bob@example.com")
+    await until(lambda: len(destination.acknowledged) == 2)
+    running.stop()
+    await task
+    assert destination.acknowledged[0].payload != destination.acknowledged[1].payload
