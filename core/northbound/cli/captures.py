@@ -78,7 +78,7 @@ class Lines:
             try:
                 found = self._line(line)
                 payload = b64decode(found.payload_base64) if found.payload_base64 else found.payload.encode()
-            except (msgspec.DecodeError, UnicodeDecodeError, UnicodeEncodeError, ValueError):
+            except (msgspec.DecodeError, UnicodeError, ValueError, RecursionError):
                 pass
             else:
                 return found.topic, payload

@@ -73,7 +73,9 @@ def scan(config: str, file: str | None, *, store: bool, broker: str | None, as_j
 
 def _survey(configuration: Configuration, registry: Registry) -> tuple[Survey, list[str]]:
     """Return a survey, and the names of the detectors that know nobody here."""
-    found, _ = policies.for_looking(configuration)
+    found, thrown_away = policies.for_looking(configuration)
+    if thrown_away:
+        note(thrown_away)
     learners = [detector for detector in found.detectors.values() if detector.learns_from is not None]
     for detector in learners:
         detector.learn(())

@@ -203,6 +203,18 @@ def test_scan_of_standard_input(cli, acme, monkeypatch):
     assert scanned(cli("privacy", "scan", "northbound.toml", "--file", "-", "--json"))["email"][0] == 1
 
 
+@pytest.mark.parametrize(
+    "line", ['{"a":' * 5000, "[" * 5000, '{"topic":"a\\ud800"}', '{"topic":"a","payload_base64":"%"}', "\xff"]
+)
+def test_scan_of_hostile_lines(cli, acme, line):
+    (acme / "hostile.txt").write_bytes(f"{line} {MAIL}\n{EVENTS[1]}\n".encode("latin-1"))
+    told = cli("privacy", "scan", "northbound.toml", "--file", "hostile.txt", "--json")
+    assert told.status == 0
+    assert scanned(told) == {"email": (2, {"default": 2})}
+    assert told.json["unrecognised"] == 1
+    says_nothing(told.out, told.err)
+
+
 def test_scan_of_a_line_without_end_is_bounded(cli, acme, monkeypatch):
     monkeypatch.setattr("northbound.cli.captures.LONGEST_LINE", 1000)
     (acme / "long.txt").write_text(f"{'x' * 2500} {MAIL}\n{EVENTS[0]}\n")
