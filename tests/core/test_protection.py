@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from contextlib import asynccontextmanager
 
 import pytest
 from msgspec import structs
@@ -96,8 +97,8 @@ def privacy(**options):
     return PrivacyOptions.model_validate({"default": False, "rules": rules} | options)
 
 
-def configured(folder, *, sources=(), connectors=(), **options):
-    made = configuration(folder, sources=sources, connectors=connectors)
+def configured(folder, *, sources=(), connectors=(), drain="1s", **options):
+    made = configuration(folder, sources=sources, connectors=connectors, drain=drain)
     detectors = (
         DetectorInstance("staff", plugin("detector", Staff), NoOptions()),
         DetectorInstance("email", plugin("detector", Email), EmailOptions()),
@@ -215,86 +216,103 @@ async def test_a_made_secret_is_said(tmp_path, caplog):
 # in a running service
 
 
-async def test_no_source_runs_before_the_detectors_have_learnt(tmp_path):
-    destination = Destination()
-    seen = []
+@asynccontextmanager
+async def running(settings):
+    """A service that is stopped however the test ends."""
+    service = Runtime(settings)
+    started = asyncio.Event()
+    task = asyncio.create_task(service.run(started=started))
+    try:
+        await started.wait()
+        yield service
+    finally:
+        service.stop()
+        await task
 
+
+def feeder(queue, seen=None):
     async def feed(intake):
-        seen.append(Users.asked)
-        await (await intake.submit([event(f"to {ANN}")])).committed()
+        while True:
+            value = await queue.get()
+            if seen is not None:
+                seen.append(Users.asked)
+            await (await intake.submit([event(value)])).committed()
 
-    settings = configured(
-        tmp_path,
-        sources=[users(OSError(111, "refused"), OSError(111, "refused"), [ANN]), source("feed", feed)],
-        connectors=[connector("out", destination)],
-    )
-    running = Runtime(settings)
-    task = asyncio.create_task(running.run())
-    await until(lambda: destination.acknowledged)
-    running.stop()
-    await task
+    return source("feed", feed, finite=False)
+
+
+async def test_no_source_runs_before_the_detectors_have_learnt(tmp_path):
+    destination, queue, seen = Destination(), asyncio.Queue(), []
+    queue.put_nowait(f"to {ANN}")
+    sources = [users(OSError(111, "refused"), OSError(111, "refused"), [ANN]), feeder(queue, seen)]
+    async with running(configured(tmp_path, sources=sources, connectors=[connector("out", destination)])):
+        await until(lambda: destination.acknowledged)
     assert seen[0] >= 3
     assert all(ANN.encode() not in row.payload for row in destination.acknowledged)
 
 
-RULES = [{"name": "mails", "detect": ["email"], "action": "redact", "connectors": ["late"]}]
-
-
 async def test_a_connector_that_is_enabled_later_has_its_rules_from_the_beginning(tmp_path):
     """On a reload where only the connectors change, the rules that name a new one take effect."""
-    early, late = Destination(), Destination()
-    first = connector("early", early)
-    second = connector("late", late)
-    fed = asyncio.Event()
-
-    async def feed(intake):
-        await (await intake.submit([event("bob@example.com")])).committed()
-        await fed.wait()
-        await (await intake.submit([event("ann@example.com")])).committed()
-        await asyncio.Event().wait()
-
-    where = {"sources": [source("feed", feed, finite=False)], "rules": RULES}
-    running = Runtime(configured(tmp_path, connectors=[first], **where))
-    started = asyncio.Event()
-    task = asyncio.create_task(running.run(started=started))
-    await started.wait()
-    await until(lambda: early.acknowledged)
-    await running.reload(configured(tmp_path, connectors=[first, second], **where))
-    fed.set()
-    await until(lambda: any(b"redacted" in row.payload or b"ann@" in row.payload for row in late.acknowledged))
-    running.stop()
-    await task
+    rules = [{"name": "mails", "detect": ["email"], "action": "redact", "connectors": ["late"]}]
+    early, late, queue = Destination(), Destination(), asyncio.Queue()
+    first, second = connector("early", early), connector("late", late)
+    where = {"sources": [feeder(queue)], "rules": rules}
+    async with running(configured(tmp_path, connectors=[first], **where)) as service:
+        queue.put_nowait("bob@example.com")
+        await until(lambda: early.acknowledged)
+        await service.reload(configured(tmp_path, connectors=[first, second], **where))
+        queue.put_nowait("ann@example.com")
+        await until(lambda: late.acknowledged)
+        await until(lambda: len(early.acknowledged) == 2)
     assert all(b"@example.com" not in row.payload for row in late.acknowledged)
-    assert any(b"ann@example.com" in row.payload for row in early.acknowledged)
+    assert b"ann@example.com" in early.acknowledged[1].payload
 
 
 async def test_a_changed_secret_of_a_connector_takes_effect_on_a_reload(tmp_path):
-    destination = Destination()
     rules = [{"name": "mails", "detect": ["email"], "action": "hash", "connectors": ["out"]}]
-    fed = asyncio.Queue()
+    destination, queue = Destination(), asyncio.Queue()
+    one, two = (connector("out", destination, privacy_secret=secret) for secret in ("one", "two"))
+    where = {"sources": [feeder(queue)], "rules": rules}
+    async with running(configured(tmp_path, connectors=[one], **where)) as service:
+        queue.put_nowait("bob@example.com")
+        await until(lambda: len(destination.acknowledged) == 1)
+        await service.reload(configured(tmp_path, connectors=[two], **where))
+        queue.put_nowait("bob@example.com")
+        await until(lambda: len(destination.acknowledged) == 2)
+    payloads = [row.payload.partition(b"value")[2] for row in destination.acknowledged]
+    assert payloads[0] != payloads[1]
 
-    async def feed(intake):
-        while True:
-            await (await intake.submit([event(await fed.get())])).committed()
 
-    feeder = source("feed", feed, finite=False)
-    running = Runtime(
-        configured(
-            tmp_path, sources=[feeder], rules=rules, connectors=[connector("out", destination, privacy_secret="one")]
-        )
+async def test_what_waits_for_a_connector_waits_until_it_is_known_whom_to_look_for(tmp_path):
+    rules = [{"name": "staff", "detect": ["staff"], "action": "redact", "connectors": ["out"]}]
+    down, up, queue = Destination(), Destination(), asyncio.Queue()
+
+    def refuse():
+        raise northbound.Unavailable("not yet")
+
+    down.on_open = refuse
+    queue.put_nowait(f"to {ANN}")
+    first = configured(
+        tmp_path, sources=[users([ANN]), feeder(queue)], rules=rules, connectors=[connector("out", down)], drain="10ms"
     )
-    started = asyncio.Event()
-    task = asyncio.create_task(running.run(started=started))
-    await started.wait()
-    fed.put_nowait("bob@example.com")
-    await until(lambda: len(destination.acknowledged) == 1)
-    await running.reload(
-        configured(
-            tmp_path, sources=[feeder], rules=rules, connectors=[connector("out", destination, privacy_secret="two")]
-        )
-    )
-    fed.put_nowait("bob@example.com")
-    await until(lambda: len(destination.acknowledged) == 2)
-    running.stop()
-    await task
-    assert destination.acknowledged[0].payload != destination.acknowledged[1].payload
+    async with running(first) as service:
+        await until(lambda: any(status.committed for status in service.status().sources))
+    slow = users(*[OSError(111, "refused")] * 4, [ANN])
+    second = configured(tmp_path, sources=[slow], rules=rules, connectors=[connector("out", up)])
+    async with running(second):
+        await until(lambda: Users.asked >= 5)
+        await until(lambda: up.acknowledged)
+    assert b"[redacted]" in up.acknowledged[0].payload
+
+
+async def test_a_reload_loses_no_event_while_a_source_is_asked_again(tmp_path):
+    destination, queue = Destination(), asyncio.Queue()
+    people = users([ANN], *[OSError(111, "refused")] * 3, [ANN])
+    where = {"sources": [people, feeder(queue)], "connectors": [connector("out", destination)]}
+    async with running(configured(tmp_path, **where)) as service:
+        queue.put_nowait(f"1 {ANN}")
+        await until(lambda: len(destination.acknowledged) == 1)
+        await service.reload(configured(tmp_path, audit=False, **where))
+        queue.put_nowait(f"2 {ANN}")
+        await until(lambda: len(destination.acknowledged) == 2)
+    assert all(ANN.encode() not in row.payload for row in destination.acknowledged)

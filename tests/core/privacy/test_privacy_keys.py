@@ -55,18 +55,19 @@ def test_without_a_hash_there_is_no_pattern_of_own_ones():
 
 def test_own_hashes_are_known_in_every_form_and_nothing_else_is():
     key, old = Key("new"), Key("old")
-    pattern = own_hashes([(key.id, 32), (old.id, 32), (key.id, 8)])
+    pattern = own_hashes([("", key.id, 32), ("", old.id, 32), ("", key.id, 8), ("user:", key.id, 32)])
     assert pattern is not None
-    for own in (key.hash("a"), old.hash("a"), key.hash("a", 8), f"{key.hash('a')}~{old.hash('a')}"):
+    for own in (
+        key.hash("a"),
+        old.hash("a"),
+        key.hash("a", 8),
+        f"{key.hash('a')}~{old.hash('a')}",
+        f"user:{key.hash('a')}",
+    ):
         assert pattern.fullmatch(own)
-        found = pattern.search(f"user:{own}, and more")
+        found = pattern.search(f"to {own}, and more")
         assert found is not None
         assert found[0] == own
-    for foreign in (
-        Key("third").hash("a"),
-        key.hash("a", 16),
-        key.hash("a", 64),
-        key.hash("a")[:-1],
-        key.hash("a").upper(),
-    ):
+    third, upper = Key("third").hash("a"), key.hash("a").upper()
+    for foreign in (third, key.hash("a", 16), key.hash("a", 64), key.hash("a")[:-1], upper):
         assert not pattern.fullmatch(foreign)

@@ -300,9 +300,17 @@ def test_a_key_that_comes_twice_in_a_string_that_holds_json_hides_nothing(text):
     assert BOB not in json.dumps(after({"x": [text]}, redact(EMAIL)))
 
 
-def test_a_secret_under_a_key_that_comes_twice_is_found():
-    under = Under("password")
-    assert "hunter2" not in after('{"password":"hunter2","password":"***"}', redact(under))
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"password":"hunter2","password":"***"}',
+        '{"password":"***","password":"hunter2"}',
+        '{"password":1,"password":2,"password":["hunter2"]}',
+    ],
+)
+def test_a_secret_under_a_key_that_comes_twice_is_found(text):
+    assert "hunter2" not in after(text, redact(Under("password")))
+    assert "hunter2" not in after({"s": text}, redact(paths=("$.s.password",)))["s"]
 
 
 def test_a_secret_is_found_under_its_key_at_any_depth_and_in_json_in_a_string():
