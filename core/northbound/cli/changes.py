@@ -14,7 +14,7 @@ from rich.text import Text
 from northbound.cli.words import clean
 
 _TOKEN: Final = re.compile(r"\w+|\W")
-#: Of a longer text only so much is compared: comparing takes time with the square of it.
+#: Of a longer text only so much is compared, and shown.
 _LONGEST: Final = 2_000
 _REMOVED: Final = "red strike"
 _NEW: Final = "bold green"
@@ -27,7 +27,8 @@ def changed(before: str, after: str, *, style: str = "", colours: bool = True) -
         return Text(new, style=style)
     olds, news = _TOKEN.findall(old), _TOKEN.findall(new)
     text = Text()
-    for tag, i, j, k, m in difflib.SequenceMatcher(None, olds, news, autojunk=False).get_opcodes():
+    # What recurs all over a long text says nothing of where it belongs; left in, comparing would take minutes.
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, olds, news, autojunk=True).get_opcodes():
         if tag == "equal":
             text.append("".join(news[k:m]), style=style)
             continue
