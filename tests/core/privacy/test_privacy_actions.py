@@ -54,7 +54,7 @@ def test_in_an_overlap_a_value_has_both_hashes_and_a_topic_one():
     assert made.begin(1000) is True
     assert not made.overlap
     assert made.text(BOB, None, None) == new
-    assert made.forms == [(Key("new").id, 32), (Key("old").id, 32)]
+    assert made.forms == [("u:", Key("new").id, 32), ("u:", Key("old").id, 32)]
 
 
 @given(TEXTS)

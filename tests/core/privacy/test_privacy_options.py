@@ -27,7 +27,7 @@ BARE = {"name": "r", "detect": ["email"], "action": "hash"}
         ({"action": "drop", "placeholder": "x"}, "'placeholder' belongs to the action 'redact', and this is 'drop'"),
         ({"action": "allow", "scope": "key"}, "'scope' belongs to the action 'redact', and this is 'allow'"),
         ({"round": 1}, "'round' belongs to the action 'generalise', and this is 'hash'"),
-        ({"action": "generalise"}, "needs one of round, buckets, decimals or time"),
+        ({"action": "generalise"}, "generalise needs one of"),
         ({"action": "generalise", "buckets": [2, 1]}, "rising order"),
         ({"action": "generalise", "buckets": [1, 1]}, "rising order"),
         ({"action": "generalise", "round": 1, "message_time": True}, "message_time needs time"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from northbound.privacy.plain import is_common, plain
+from northbound.privacy.plain import Disguised, is_common, plain
 
 UNICODE = st.characters(exclude_categories=["Cs"])
 # What may begin or be part of an encoding, so that generated texts run into each other.
@@ -76,13 +76,10 @@ def test_every_encoding_of_a_character_is_decoded(disguise):
 
 @pytest.mark.parametrize(
     "disguise",
-    ["&#00000000064;", "&#x0000000040;", r"\u{00000040}", "&#00000000064", "&#38;#38;#38;#38;#38;#38;#38;#38;#38;#64;", r"\u005cu005cu005cu005cu005cu005cu005cu005cu0040"],
+    ["&#00000000064;", "&#x0000000040;", r"\u{00000040}", r"\U00000040", "%u0040", "%25u0040", "&#00000000064", "&COMMAT;", "&AMP;#64;", "&#38;#38;#38;#38;#38;#38;#38;#38;#38;#64;", r"\u005cu005cu005cu005cu005cu005cu005cu005cu0040"],
 )  # fmt: skip
 def test_no_number_of_zeros_or_layers_hides_a_character(disguise):
-    try:
-        assert shown(f"bob{disguise}example.com") == "bob@example.com"
-    except ValueError:
-        pass  # withheld is as good
+    assert shown(f"bob{disguise}example.com") == "bob@example.com"
 
 
 @pytest.mark.parametrize("layers", [1, 3, 6, 10, 25, 60])
@@ -97,8 +94,8 @@ def test_however_often_an_encoding_is_applied_it_is_undone_or_refused(wrap, laye
         text = wrap(text)
     try:
         assert shown(text) == "bob@example.com bob@example.com bob@example.com"
-    except ValueError:
-        assert layers > 3
+    except Disguised:
+        assert layers > 6
 
 
 def test_one_byte_that_is_no_utf_8_does_not_spoil_those_around_it():
@@ -118,7 +115,6 @@ def test_one_byte_that_is_no_utf_8_does_not_spoil_those_around_it():
         ("&#xD800;", "\ufffd"),
         ("&#1114112;", "\ufffd"),
         ("&#xFFFFFF;", "\ufffd"),
-        ("&#0;", "\0"),
         ("%F0%9F%98%80", "\U0001f600"),
         (r"a\/b", "a/b"),
         (r"\"x\"", '"x"'),
@@ -230,7 +226,7 @@ def test_a_disguised_marker_is_found_and_its_way_back_is_its_place(before, after
 def test_any_text_has_a_plain_form_that_is_plain_and_a_way_back_within_it(text):
     try:
         found = plain(text)
-    except ValueError:
+    except Disguised:
         return  # withheld
     if found is None:
         return
@@ -288,7 +284,7 @@ def test_hostile_texts_take_time_in_line_with_their_length(piece):
     text = piece * (1_000_000 // len(piece))
     try:
         found = plain(text + "%40")
-    except ValueError:
+    except Disguised:
         return  # withheld
     assert found is not None
     assert found.text.endswith("@")

@@ -672,7 +672,7 @@ class Raising(Detector):
     ],
 )
 def test_a_detector_that_raises_withholds_the_event_and_its_words(error):
-    reason = refusal({"a": BOB}, redact(Raising(error), name="mine"))
+    reason = refusal({"a": BOB}, redact(Raising(error), name="mine", paths=("$",)))
     assert BOB not in reason
     assert "'mine'" in reason
     done = engine(redact(Raising(error), name="mine")).process([Metadata(None, "x", {"a": BOB})], NOW)
@@ -700,7 +700,7 @@ def test_what_a_detector_raises_about_one_event_touches_no_other():
 )  # fmt: skip
 def test_spans_that_are_none_let_nothing_through(spans):
     """Withheld, or all that the span may have meant is gone; never half of it."""
-    for acting in (redact(Spans(spans)), rule(Spans(spans))):
+    for acting in (redact(Spans(spans), paths=("$",)), rule(Spans(spans), paths=("$",))):
         done = engine(acting).process([state(BOB)], NOW)
         if done.refused:
             assert BOB not in done.refused[0][1]
@@ -726,11 +726,11 @@ def test_spans_that_are_none_let_nothing_through(spans):
     ],
 )
 def test_spans_in_any_order_overlapping_or_empty_are_put_in_order(spans):
-    assert after(BOB, redact(Spans(spans), placeholder="#")) == "#@example.#"
+    assert after(BOB, redact(Spans(spans), paths=("$",), placeholder="#")) == "#@example.#"
 
 
 def test_spans_the_wrong_way_round_are_no_match_and_no_crash():
-    done = engine(redact(Spans([Found(9, 3)]))).process([state(BOB)], NOW)
+    done = engine(redact(Spans([Found(9, 3)]), paths=("$",))).process([state(BOB)], NOW)
     assert done.refused or len(done.messages) == 1
 
 
@@ -741,7 +741,7 @@ def test_a_detector_that_never_ends_withholds_the_event(span):
         while True:
             yield span
 
-    assert "'mine'" in refusal("x", redact(Spans(forever), name="mine"))
+    assert "'mine'" in refusal("x", redact(Spans(forever), name="mine", paths=("$",)))
 
 
 def test_a_detector_that_is_not_deterministic_leaves_a_topic_stable():
