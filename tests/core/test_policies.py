@@ -8,12 +8,14 @@ import pytest
 
 import northbound
 from northbound import policies
+from northbound.engine import Engine
 from northbound.errors import StoreError
 from northbound.events import State
 from northbound.loading import load_text
 from northbound.privacy.keys import Key
 from northbound.privacy.secretfile import path_beside, read_or_make
 from northbound.registry import Registry
+from northbound.topics import TopicScheme
 
 BOB = "bob@example.com"
 
@@ -225,10 +227,13 @@ def test_disabled_connectors_have_no_policy(load):
 
 def test_the_default_policy_takes_addresses_and_credentials(load):
     found, _ = policies.for_service(load('secret = "s"\n'))
-    event = State("o", ("b", None, None), "sys", "drv", "Mod", 1, "calendar", {
-        "organiser": BOB, "stream": "rtsp://admin:hunter2@10.0.0.1/1", "token": "ghp_0123456789abcdefghijABCDEFGHIJ012345",
-    }, 5)  # fmt: skip
-    engine = northbound.engine.Engine(found.site._scheme, policy=found.site)
+    value = {
+        "organiser": BOB,
+        "stream": "rtsp://admin:hunter2@10.0.0.1/1",
+        "token": "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+    }
+    event = State("o", ("b", None, None), "sys", "drv", "Mod", 1, "calendar", value, 5)
+    engine = Engine(TopicScheme(), policy=found.site)
     (message,) = engine.process([event], 5).messages
     text = message.payload.decode()
     assert BOB not in text

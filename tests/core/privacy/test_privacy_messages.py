@@ -154,7 +154,6 @@ def test_any_bytes_are_read_or_rejected(payload, payloads, kind):
     applied = MessagePolicy(policy(rule(EMAIL)), SCHEME, payloads)
     try:
         after = applied.apply(Message(topic, payload, kind, 5, True))
-    except Rejected as error:
-        assert len(error.reason) < 200
-    else:
-        assert after is not None
+    except Rejected:
+        return
+    assert after is not None

@@ -1,4 +1,5 @@
 """The part of JSONPath that names places."""
+# ruff: noqa: E501 - in a table of paths each is one word
 
 import json
 

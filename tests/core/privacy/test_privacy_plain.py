@@ -1,4 +1,5 @@
 """The plain form of what hides something, and the way back."""
+# ruff: noqa: E501 - in a table of disguises each is one word
 
 import html
 import json
@@ -291,3 +292,11 @@ def test_hostile_texts_take_time_in_line_with_their_length(piece):
     start, end = found.origin(len(found.text) - 1, len(found.text))
     assert end == len(text) + 3
     assert start >= len(text) - len(piece)
+
+
+@pytest.mark.parametrize("code", [0x00, 0x01, 0x08, 0x0B, 0x1B, 0x1F, 0x7F, 0x80, 0x9F])
+def test_a_control_character_without_a_shape_hides_nothing(code):
+    found = plain(f"bob@exam{chr(code)}ple.com")
+    assert found is not None
+    assert found.text == "bob@example.com"
+    assert found.origin(0, 15) == (0, 16)

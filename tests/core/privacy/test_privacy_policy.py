@@ -1,4 +1,5 @@
 """Rules over topics and values: their order, their reach, and what they leave alone."""
+# ruff: noqa: E501 - in a table of what a detector may do wrong each is one word
 
 import json
 import re

@@ -1,4 +1,5 @@
 """What holds for every event: no match is left, twice is as once, and without rules nothing changes."""
+# ruff: noqa: E501 - in a table of disguises each is one word
 
 import json
 from urllib.parse import quote
@@ -20,10 +21,10 @@ ADDRESS = st.builds(lambda user, host: f"{user}@{host}.example.com", USER, st.sa
 DISGUISE = st.sampled_from([
     str, str.upper, lambda text: text.replace("@", "%40"), lambda text: quote(text, safe=""), lambda text: text.replace("@", "\uff20"),
     lambda text: text.replace("@", "&#64;"), lambda text: text.replace("@", r"\u0040"), lambda text: text.replace("@", "\u200b@"),
-    lambda text: json.dumps({"mail": text}), lambda text: json.dumps([json.dumps({"a": [text]})]), lambda text: json.dumps(text),
+    lambda text: json.dumps({"mail": text}), lambda text: json.dumps([json.dumps({"a": [text]})]), json.dumps,
 ])  # fmt: skip
 FILLER = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="@"), max_size=8)
-DISGUISED = st.builds(lambda disguise, address: disguise(address), DISGUISE, ADDRESS)
+DISGUISED = st.tuples(DISGUISE, ADDRESS).map(lambda pair: pair[0](pair[1]))
 AROUND = st.builds(lambda before, found, after: f"{before} {found} {after}", FILLER, DISGUISED, FILLER)
 TEXT = FILLER | DISGUISED | AROUND
 NUMBER = st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9).filter(lambda value: value == 0 or abs(value) > 1e-9)

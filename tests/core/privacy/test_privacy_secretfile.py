@@ -35,7 +35,7 @@ def test_it_is_made_once_with_mode_600(path):
     assert mode(path) == 0o600
     assert read_or_make(path) == (secret, False)
     assert read(path) == secret
-    assert os.listdir(path.parent) == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_two_stores_have_two_secrets(tmp_path):
@@ -96,7 +96,10 @@ def test_what_a_kill_left_behind_does_not_stop_the_next_start(path):
 
 
 def test_processes_that_start_at_once_have_the_same_secret(path):
-    code = "import sys, pathlib; from northbound.privacy.secretfile import read_or_make; sys.stdin.read(1); print(*read_or_make(pathlib.Path(sys.argv[1])))"
+    code = (
+        "import sys, pathlib; from northbound.privacy.secretfile import read_or_make; "
+        "sys.stdin.read(1); print(*read_or_make(pathlib.Path(sys.argv[1])))"
+    )
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -109,4 +112,4 @@ def test_processes_that_start_at_once_have_the_same_secret(path):
     answers = [process.communicate(timeout=60)[0].split() for process in started]
     assert len({secret for secret, _ in answers}) == 1
     assert answers[0][0] == read(path)
-    assert os.listdir(path.parent) == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
