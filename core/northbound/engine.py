@@ -10,7 +10,7 @@ from northbound.events import LATEST_TIME, Cleared, Event, Metadata, State
 from northbound.message import Message
 from northbound.payloads import PayloadFormat, to_json
 from northbound.privacy.policy import Plan, Policy
-from northbound.privacy.texts import Dropped
+from northbound.privacy.texts import Dropped, Withheld
 from northbound.topics import TopicScheme
 
 
@@ -63,6 +63,8 @@ class Engine:
                 self._take(event, now, messages)
             except Dropped:
                 dropped += 1
+            except Withheld as error:
+                refused.append((position, str(error)))  # it names the rule and nothing else
             except EventRefused as error:
                 refused.append((position, self.shareable(str(error))))
             except (AttributeError, TypeError, ValueError) as error:

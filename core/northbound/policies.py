@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from northbound.loading import Configuration, ConnectorInstance
 from northbound.privacy import secretfile
@@ -59,6 +60,15 @@ class Policies:
             None if previous is None else previous.get_secret_value(),
             privacy.overlap_ms,
         )
+
+
+def audit_path(configuration: Configuration) -> Path | None:
+    """Return where the audit log is; ``None`` where there is none."""
+    options = configuration.privacy
+    if not options.audit or not options.all_rules:
+        return None
+    store = configuration.store.path
+    return options.audit_path or store.with_name(f"{store.name}.audit.jsonl")
 
 
 def needs_secret(configuration: Configuration) -> bool:

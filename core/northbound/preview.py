@@ -97,7 +97,7 @@ class Preview:
         if dropped or original is None:
             return Previewed(None, dropped=True, rules=rules, original=original)
         message = messages[-1]  # before it, in an overlap of keys, the clearing of what the previous one made
-        passages = tuple(way.passage(message, original) for way in self._ways)
+        passages = tuple(way.passage(message, original, now) for way in self._ways)
         return Previewed(message, passages=passages, rules=rules, original=original)
 
 
@@ -126,8 +126,10 @@ class _Way:
             retain=options.retain,
         ).shape
 
-    def passage(self, message: Message, original: Message) -> Passage:
+    def passage(self, message: Message, original: Message, now: int) -> Passage:
         """Return what the connector would do with ``message``; ``original`` is it without any privacy rule."""
+        if self._policy is not None:
+            self._policy.policy.begin(now)
         if not self._matches(message.topic):
             return Passage(self._name, "filtered", reason=f"outside its topics: {self._filters}")
         before = self._shaped(original)

@@ -34,11 +34,10 @@ class Protection:
         if words:
             log.warning("%s", words)
         options = configuration.privacy
-        self._audit: AuditLog | None = None
-        if options.audit and options.all_rules:
-            store = configuration.store.path
-            path = options.audit_path or store.with_name(f"{store.name}.audit.jsonl")
-            self._audit = AuditLog(path, max_bytes=int(options.audit_max_bytes), files=options.audit_files)
+        path = policies.audit_path(configuration)
+        self._audit = (
+            None if path is None else AuditLog(path, max_bytes=int(options.audit_max_bytes), files=options.audit_files)
+        )
 
     @property
     def site(self) -> Policy | None:

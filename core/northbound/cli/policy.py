@@ -7,19 +7,10 @@ from typing import Any, Final
 
 from northbound.cli.words import plural
 from northbound.loading import Configuration
-from northbound.policies import needs_secret
+from northbound.policies import audit_path, needs_secret
 from northbound.privacy import secretfile
 
 _CONFIGURED: Final = "configuration"
-
-
-def audit_path(configuration: Configuration) -> Path | None:
-    """Return where the audit log of the service is; ``None`` where it writes none."""
-    options = configuration.privacy
-    if not options.audit or not options.all_rules:
-        return None
-    store = configuration.store.path
-    return options.audit_path or store.with_name(f"{store.name}.audit.jsonl")
 
 
 def told(configuration: Configuration) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final, Literal
 
-from northbound.privacy.detector import Detector
+from northbound.privacy.detector import Detector, Found
 from northbound.privacy.keys import Keys
 from northbound.privacy.options import RuleOptions, TimeStep
 
@@ -132,17 +133,31 @@ class Generalise(Action):
 
     def text(self, found: str, canonical: str | None, detector: Detector | None, *, form: Form = "value") -> str:  # noqa: ARG002
         """Return ``found`` with every time and number in it made coarser."""
+        pieces: list[str] = []
+        done = 0
+        for start, end in self.measures(found):
+            pieces += (found[done:start], self._coarser(found[start:end]))
+            done = end
+        return "".join((*pieces, found[done:]))
+
+    def measures(self, text: str) -> Iterator[tuple[int, int]]:
+        """Give where in ``text`` the times and numbers are that it makes coarser."""
+        if (self._time is not None and _EPOCH.fullmatch(text)) or (self._numbers and _JSON_NUMBER.fullmatch(text)):
+            yield 0, len(text)
+            return
+        times = [match.span() for match in _TIME.finditer(text)] if self._time is not None else []
+        if times or not self._numbers:
+            yield from times
+        else:
+            yield from (match.span() for match in _NUMBER.finditer(text))
+
+    def _coarser(self, written: str) -> str:
         if self._time is not None:
-            if _EPOCH.fullmatch(found):
-                return self._coarse_epoch(found)
-            found, times = _TIME.subn(self._coarse_time, found)
-            if times:
-                return found
-        if not self._numbers:
-            return found
-        if _JSON_NUMBER.fullmatch(found):
-            return self._coarse(found)
-        return _NUMBER.sub(lambda match: self._coarse(match[0]), found)
+            if _EPOCH.fullmatch(written):
+                return self._coarse_epoch(written)
+            if (time := _TIME.fullmatch(written)) is not None:
+                return self._coarse_time(time)
+        return self._coarse(written)
 
     def _coarse(self, written: str) -> str:
         value = Decimal(written)
@@ -192,6 +207,20 @@ class Generalise(Action):
         hour = match["hour"] if at >= _STEPS.index("hour") else "00"
         minute = match["minute"] if at >= _STEPS.index("minute") else "00"
         return f"{text}{match['t']}{hour}:{minute}" + ("" if match["second"] is None else ":00")
+
+
+class Measures(Detector):
+    """Finds what a rule makes coarser where it names nothing to detect."""
+
+    numbers = True
+
+    def __init__(self, action: Generalise) -> None:
+        super().__init__(None, name="measures")
+        self._action = action
+
+    def find(self, text: str, key: str) -> Iterator[Found]:  # noqa: ARG002 - the contract's signature
+        """Give the times and numbers in ``text``."""
+        return (Found(start, end) for start, end in self._action.measures(text))
 
 
 def action_of(options: RuleOptions, keys: Keys | None) -> Action:

@@ -77,7 +77,11 @@ class _File(RotatingFileHandler):
         def opener(path: str, flags: int) -> int:
             return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
-        return open(self.baseFilename, "ab", buffering=0, opener=opener)
+        stream = open(self.baseFilename, "a+b", buffering=0, opener=opener)  # noqa: SIM115 - it is kept open
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            self._torn = stream.read(1) != b"\n"
+        return stream
 
     def line(self, text: str) -> None:
         """Append one line, all of it or none that counts."""

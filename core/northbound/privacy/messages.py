@@ -33,7 +33,7 @@ class MessagePolicy:
             return None
         except EventRefused as error:
             raise Rejected(str(error)) from None
-        except (msgspec.DecodeError, ValueError, TypeError, LookupError):
+        except (msgspec.DecodeError, ValueError, TypeError, LookupError, RecursionError):
             raise Rejected("the privacy rules cannot read the payload: it is not one of this site's format") from None
 
     def _apply(self, message: Message) -> Message | None:

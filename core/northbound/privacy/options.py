@@ -96,7 +96,7 @@ class RuleOptions(pydantic.BaseModel):
     round: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="generalise: numbers to a multiple of this."
     )
-    buckets: tuple[float, ...] | None = Field(
+    buckets: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = Field(
         None, min_length=1, description="generalise: numbers to the largest of these that is not above them."
     )
     decimals: int | None = Field(None, ge=0, le=12, description="generalise: numbers to so many decimals.")
@@ -111,8 +111,10 @@ class RuleOptions(pydantic.BaseModel):
                 if self.action != action:
                     raise ValueError(f"'{name}' belongs to the action {action!r}, and this is {self.action!r}")
         steps = sum(option is not None for option in (self.round, self.buckets, self.decimals))
-        if self.action == "generalise" and (steps > 1 or (steps == 0 and self.time is None)):
-            raise ValueError("generalise needs one of round, buckets or decimals, or time, or one of those and time")
+        if self.action == "generalise" and steps == 0 and self.time is None:
+            raise ValueError("generalise needs one of round, buckets, decimals or time")
+        if steps > 1:
+            raise ValueError("of round, buckets and decimals give one")
         if self.previous_secret is not None and self.secret is None:
             raise ValueError("previous_secret belongs to a secret of the rule's own")
         if self.format == "placeos" and {"length", "prefix"} & self.model_fields_set:

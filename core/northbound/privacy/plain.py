@@ -32,10 +32,10 @@ _ENCODED: Final = re.compile(
     rf"(?P<percent>(?:%(?:25)*+{_HEX}{{2}})++)"
     rf"|%(?:25)*+[uU](?P<script>{_HEX}{{4}})"
     rf"|(?<!\\)\\++(?:u(?P<pair>[dD][89abAB]{_HEX}{{2}}\\++u[dD][c-fC-F]{_HEX}{{2}})"
-    rf"|u(?P<four>{_HEX}{{4}})|u\{{0*+(?P<braced>{_HEX}{{1,6}})\}}|U0*+(?P<long>{_HEX}{{1,6}})|x(?P<two>{_HEX}{{2}})"
+    rf"|u(?P<four>{_HEX}{{4}})|u\{{(?P<braced>0++{_HEX}{{0,6}}|{_HEX}{{1,6}})\}}|U(?P<long>{_HEX}{{8}})|x(?P<two>{_HEX}{{2}})"
     r"|(?P<short>[\"'/bfnrt]))"
     r"|&(?:(?:amp|AMP|#0*+38|#[xX]0*+26);?)*+"
-    rf"(?:#0*+(?P<decimal>[0-9]{{1,7}});?|#[xX]0*+(?P<hex>{_HEX}{{1,6}});?|(?P<named>(?i:{'|'.join(_NAMED)}));)"
+    rf"(?:#(?P<decimal>0++[0-9]{{0,7}}|[0-9]{{1,7}});?|#[xX](?P<hex>0++{_HEX}{{0,6}}|{_HEX}{{1,6}});?|(?P<named>(?i:{'|'.join(_NAMED)}));)"
 )
 _TRIPLE: Final = re.compile(rf"%(?:25)*+({_HEX}{{2}})")
 _OTHER: Final = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
@@ -174,7 +174,7 @@ def _decoded(text: str) -> Iterator[Change]:
         elif kind == "pair":
             new = chr(0x10000 + ((int(written[:4], 16) & 0x3FF) << 10) + (int(written[-4:], 16) & 0x3FF))
         else:
-            new = _character(int(written, 10 if kind == "decimal" else 16))
+            new = _character(int(written.lstrip("0") or "0", 10 if kind == "decimal" else 16))
         yield match.start(), match.end(), new, 0
 
 

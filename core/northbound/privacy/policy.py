@@ -136,10 +136,11 @@ class Policy:
     def scrub(self, text: str) -> str:
         """Return a text that is no value (a reason, a line of a log) after all rules that detect something."""
         # What is excepted somewhere is not excepted here: nobody knows where the words come from.
-        rules = [rule for rule in self.rules if not rule.whole and (rule.kind != "allow" or rule.unbounded)]
+        rules = [rule for rule in self.rules if rule.detects and (rule.kind != "allow" or rule.unbounded)]
         try:
+            text.encode()
             replaced = self.texts.apply(text, "", rules)
-        except (Dropped, EventRefused):
+        except (Dropped, EventRefused, UnicodeEncodeError):
             return _WITHHELD
         if replaced is None:
             return text

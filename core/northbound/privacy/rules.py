@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from northbound.message import Kind
-from northbound.privacy.actions import Action, Generalise
+from northbound.privacy.actions import Action, Generalise, Measures
 from northbound.privacy.detector import Detector
 from northbound.privacy.options import ActionName, RuleOptions
 from northbound.privacy.paths import Cursor, parse_path
@@ -20,6 +20,10 @@ class Rule:
     def __init__(self, options: RuleOptions, detectors: Sequence[Detector], action: Action) -> None:
         self.name = options.name
         self.kind: ActionName = options.action
+        #: Whether it names something to detect; if not, topic levels and words of a log are none of its business.
+        self.detects = bool(detectors)
+        if not detectors and isinstance(action, Generalise):
+            detectors = [Measures(action)]
         self.detectors = tuple(detectors)
         self.action = action
         self.scope = options.scope
@@ -62,7 +66,7 @@ class Rule:
         """Whether it looks at the topic level of that name."""
         if self._levels is not None:
             return name in self._levels
-        return self._paths is None and not self.whole
+        return self._paths is None and self.detects
 
     @property
     def looks_at_values(self) -> bool:

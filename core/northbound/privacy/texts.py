@@ -24,6 +24,8 @@ from northbound.privacy.detector import Detector
 from northbound.privacy.plain import HIDING, is_common, plain
 from northbound.privacy.rules import Rule
 
+#: A detector that gives more matches than this and the characters of a text has lost its way.
+_MOST_SPANS: Final = 1000
 _NON_ASCII: Final = rb"[\x80-\xff]"
 
 
@@ -186,7 +188,7 @@ class Texts:
             if not piece:
                 continue
             for count, (start, end, canonical) in enumerate(detector.find(piece, key)):
-                if not 0 <= start <= end <= len(piece) or count > len(piece):
+                if not 0 <= start <= end <= len(piece) or count > _MOST_SPANS + len(piece):
                     raise ValueError("a detector found what cannot be there")
                 if start < end:
                     yield offset + start, offset + end, canonical
@@ -283,7 +285,14 @@ def _rest(match: Match, start: int, end: int) -> Match:
 
 
 class Repeated(dict[str, Any]):
-    """An object that had a member twice; all are kept, so that none can hide behind another."""
+    """An object that had a member twice; all are kept, so that none can hide behind another.
+
+    ``names`` has what a member was called before it was told apart.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: dict[str, str] = {}
 
 
 def nested_json(text: str) -> Any:
@@ -299,9 +308,12 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    found, alike = Repeated(), {}
+    found = Repeated()
+    alike: dict[str, int] = {}
     for key, value in pairs:
-        found[apart(key, found, alike)] = value
+        name = apart(key, found, alike)
+        found[name] = value
+        found.names[name] = key
     return found
 
 

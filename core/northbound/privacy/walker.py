@@ -127,11 +127,12 @@ class _Walk:
         changed: dict[str, Any] = {}
         alike: dict[str, int] = {}
         same = not isinstance(value, Repeated)
-        detecting = [rule for rule in self._here(cursors) if not rule.whole]
+        detecting = [rule for rule in self._here(cursors) if rule.detects]
         for key, item in value.items():
             new_key = self._key(key, detecting) if detecting else key
-            below = cursors if self._all_here(cursors) else tuple(c and c.into(key) for c in cursors)
-            new_item = self.value(item, _telling(key, under), below)
+            name = value.names[key] if isinstance(value, Repeated) else key
+            below = cursors if self._all_here(cursors) else tuple(c and c.into(name) for c in cursors)
+            new_item = self.value(item, _telling(name, under), below)
             if new_key is None or new_item is _GONE:
                 same = False
                 continue
