@@ -38,7 +38,10 @@ _ENCODED: Final = re.compile(
     rf"(?:#(?P<decimal>0++[0-9]{{0,7}}|[0-9]{{1,7}});?|#[xX](?P<hex>0++{_HEX}{{0,6}}|{_HEX}{{1,6}});?|(?P<named>(?i:{'|'.join(_NAMED)}));)"
 )
 _TRIPLE: Final = re.compile(rf"%(?:25)*+({_HEX}{{2}})")
-_OTHER: Final = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
+#: Control characters but tab and the ends of lines, which are spaces to everybody.
+_CONTROL: Final = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
+_CONTROLS: Final = re.compile(f"[{_CONTROL}]")
+_OTHER: Final = re.compile(rf"[{_CONTROL}]+|[\x00-\x7f]?[^\x00-\x7f]+")
 _MARKS: Final = range(0x1160, 0x1200)  # jamo that join the one before them
 #: What Unicode lets a display leave out, beside the format characters (DerivedCoreProperties, Default_Ignorable).
 _IGNORABLE: Final = (
@@ -126,7 +129,7 @@ def plain(text: str) -> Plain | None:
             if after != before:
                 layers.append(layer)
                 before, changed = after, True
-        if not before.isascii() and not is_common(before):
+        if not (before.isprintable() and before.isascii()) and not is_common(before):
             layer, after = _applied(before, _folded)
             if after != before:
                 layers.append(layer)
@@ -138,6 +141,8 @@ def plain(text: str) -> Plain | None:
 
 def is_common(text: str) -> bool:
     """Whether ``text`` is in its compatibility form and holds nothing without a shape, as nearly every text is."""
+    if text.isascii():
+        return _CONTROLS.search(text) is None
     return unicodedata.is_normalized("NFKC", text) and _uncommon().search(text) is None
 
 
@@ -243,14 +248,14 @@ def _joins(character: str) -> bool:
 @lru_cache(maxsize=65_536)
 def _fold(character: str) -> str:
     if character.isascii():
-        return character
+        return "" if _CONTROLS.match(character) else character
     special = _special()
     return "".join(special.get(c, c) for c in unicodedata.normalize("NFKC", character))
 
 
 @cache
 def _joining() -> re.Pattern[str]:
-    return _class(code for code in _CODES if _joins(chr(code)))
+    return re.compile(_class(code for code in _CODES if _joins(chr(code))))
 
 
 @cache
@@ -261,7 +266,7 @@ def _special() -> dict[str, str]:
     for code in _CODES:
         character = chr(code)
         category = unicodedata.category(character)
-        if category == "Cf" or code in ignorable:
+        if category in ("Cf", "Cc") or code in ignorable:
             found[character] = ""
         elif category == "Pd" or code == 0x2212:  # a minus sign looks like a dash
             found[character] = "-"
@@ -274,10 +279,10 @@ def _special() -> dict[str, str]:
 
 @cache
 def _uncommon() -> re.Pattern[str]:
-    return _class(sorted(map(ord, _special())))
+    return re.compile(f"{_class(sorted(map(ord, _special())))[:-1]}{_CONTROL}]")
 
 
-def _class(codes: Iterable[int]) -> re.Pattern[str]:
+def _class(codes: Iterable[int]) -> str:
     """Return the pattern of one character of ``codes``, which rise."""
     ranges: list[list[int]] = []
     for code in codes:
@@ -285,4 +290,4 @@ def _class(codes: Iterable[int]) -> re.Pattern[str]:
             ranges[-1][1] = code
         else:
             ranges.append([code, code])
-    return re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + "]")
+    return "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + "]"
