@@ -19,13 +19,17 @@ from northbound.privacy.rules import Rule
 class Policies:
     """The policies of one configuration; ``site`` is ``None`` where nothing is to be done before the store.
 
-    ``secret`` is the key of hashes for which the configuration names none.
+    ``secret`` is the key of hashes for which the configuration names none. ``known`` are detectors that are used again:
+    what they have learnt is not forgotten.
     """
 
-    def __init__(self, configuration: Configuration, secret: str) -> None:
+    def __init__(self, configuration: Configuration, secret: str, known: Mapping[str, Detector] | None = None) -> None:
         self._configuration = configuration
         self._secret = secret
-        self.detectors: Mapping[str, Detector] = {d.name: d.create() for d in configuration.detectors}
+        known = known or {}
+        self.detectors: Mapping[str, Detector] = {
+            d.name: known[d.name] if d.name in known else d.create() for d in configuration.detectors
+        }
         rules = configuration.privacy.all_rules
         self.site = self._policy([rule for rule in rules if rule.connectors is None], None)
         self.connectors: dict[str, Policy] = {}
@@ -84,17 +88,18 @@ def needs_secret(configuration: Configuration) -> bool:
     )
 
 
-def for_service(configuration: Configuration) -> tuple[Policies, str]:
+def for_service(configuration: Configuration, known: Mapping[str, Detector] | None = None) -> tuple[Policies, str]:
     """Return the policies of the service, and what a person should know of where their secret is (or nothing).
 
-    Makes a secret beside the store where one is needed. Raises :class:`northbound.StoreError`.
+    ``known`` are detectors to use again. Makes a secret beside the store where one is needed. Raises
+    :class:`northbound.StoreError`.
     """
     if not needs_secret(configuration):
-        return Policies(configuration, ""), ""
+        return Policies(configuration, "", known), ""
     path = secretfile.path_beside(configuration.store.path)
     secret, made = secretfile.read_or_make(path)
     words = f"a privacy secret was made at {path}: keep a copy, for hashes change with it" if made else ""
-    return Policies(configuration, secret), words
+    return Policies(configuration, secret, known), words
 
 
 def for_looking(configuration: Configuration) -> tuple[Policies, str]:

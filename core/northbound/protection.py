@@ -26,11 +26,19 @@ _FIRST_PAUSE_SECONDS: Final = 1.0
 
 
 class Protection:
-    """What stands between the sources and the store, and between the store and a connector."""
+    """What stands between the sources and the store, and between the store and a connector.
 
-    def __init__(self, configuration: Configuration) -> None:
+    ``before`` is that of the configuration this one takes the place of: detectors that did not change are used again,
+    with what they have learnt, and rules of the same names count on. ``ready`` is set when all have learnt what they
+    need; before, their rules let nothing through.
+    """
+
+    def __init__(self, configuration: Configuration, before: Protection | None = None) -> None:
         self._configuration = configuration
-        self._policies, words = policies.for_service(configuration)
+        self.ready = asyncio.Event()
+        self._policies, words = policies.for_service(
+            configuration, {} if before is None else before.unchanged(configuration)
+        )
         if words:
             log.warning("%s", words)
         options = configuration.privacy
@@ -58,8 +66,19 @@ class Protection:
             for rule in policy.rules
         ]
 
-    def carry_on(self, before: Protection) -> None:
-        """Count on from where another configuration's rules of the same names stopped."""
+    def unchanged(self, configuration: Configuration) -> dict[str, Detector]:
+        """Return the detectors that are the same in another configuration, what they learn from included."""
+        old, new = self._configuration, configuration
+        found: dict[str, Detector] = {}
+        for instance in old.detectors:
+            detector = self._policies.detectors[instance.name]
+            teachers = [[s for s in c.sources if s.name == detector.learns_from] for c in (old, new)]
+            if instance in new.detectors and teachers[0] == teachers[1]:
+                found[instance.name] = detector
+        return found
+
+    def count_on(self, before: Protection) -> None:
+        """Count on from where the rules of the same names stopped."""
         counted = {connector: policy.counts for connector, policy in before._all()}
         for connector, policy in self._all():
             for name in policy.counts:
@@ -74,6 +93,7 @@ class Protection:
             if waiting:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, REFRESH_SECONDS)
+        self.ready.set()
 
     async def run(self) -> None:
         """Write the audit log and keep the detectors up to date, until cancelled."""

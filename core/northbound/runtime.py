@@ -121,7 +121,7 @@ class Runtime:
             if getattr(old, key) != getattr(configuration, key):
                 problem = Problem(configuration.path, key, "cannot change while running", "restart the service")
                 raise ConfigurationError([problem])
-        protection = Protection(configuration)
+        protection = Protection(configuration, self._protection)
         self._starting.cancel()
         for name in [*self._sources]:
             if _find(old.sources, name) != _find(configuration.sources, name):
@@ -130,7 +130,7 @@ class Runtime:
         for name in stopping:
             await self._stop_connector(name)
         await self._unprotect()
-        protection.carry_on(self._protection)
+        protection.count_on(self._protection)
         self._protect(protection)
         for name, (worker, _) in self._workers.items():
             worker.protect(protection.of_connector(name))
@@ -175,8 +175,13 @@ class Runtime:
         worker = Worker(instance, store, self._engine.scheme, self.configuration.store, policy)
         await worker.prepare()
         self.initial.setdefault(instance.name, copy(worker.status().counters))
-        task = self._tasks.create_task(worker.run(), name=f"connector {instance.name}")
+        task = self._tasks.create_task(self._deliver(worker), name=f"connector {instance.name}")
         self._workers[instance.name] = (worker, task)
+
+    async def _deliver(self, worker: Worker) -> None:
+        if self._protection.of_connector(worker.name) is not None:
+            await self._protection.ready.wait()
+        await worker.run()
 
     def _protect(self, protection: Protection) -> None:
         self._protection = protection

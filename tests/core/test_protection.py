@@ -97,15 +97,18 @@ def privacy(**options):
     return PrivacyOptions.model_validate({"default": False, "rules": rules} | options)
 
 
+# One registry hands out the same plugins at every reload.
+DETECTORS = (
+    DetectorInstance("staff", plugin("detector", Staff), NoOptions()),
+    DetectorInstance("email", plugin("detector", Email), EmailOptions()),
+)
+
+
 def configured(folder, *, sources=(), connectors=(), drain="1s", **options):
     made = configuration(folder, sources=sources, connectors=connectors, drain=drain)
-    detectors = (
-        DetectorInstance("staff", plugin("detector", Staff), NoOptions()),
-        DetectorInstance("email", plugin("detector", Email), EmailOptions()),
-    )
     chosen = privacy(**options)
     used = {name for rule in chosen.all_rules for name in rule.detect}
-    return structs.replace(made, privacy=chosen, detectors=tuple(d for d in detectors if d.name in used))
+    return structs.replace(made, privacy=chosen, detectors=tuple(d for d in DETECTORS if d.name in used))
 
 
 def event(value, state="power"):

@@ -25,7 +25,7 @@ _NAMED: Final = {
     "lowbar": "_", "lt": "<", "nbsp": " ", "num": "#", "percnt": "%", "period": ".", "plus": "+", "quot": '"',
     "sol": "/",
 }  # fmt: skip
-_SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_SHORT: Final = {"b": " ", "f": " ", "n": "\n", "r": "\r", "t": "\t"}
 _HEX: Final = "[0-9A-Fa-f]"
 # Runs are taken whole and from their beginning, so that no text makes the search go over them again and again.
 _ENCODED: Final = re.compile(

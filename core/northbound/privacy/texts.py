@@ -26,6 +26,8 @@ from northbound.privacy.rules import Rule
 
 #: A detector that gives more matches than this and the characters of a text has lost its way.
 _MOST_SPANS: Final = 1000
+#: Longer numbers Python does not turn into an ``int``.
+_MOST_DIGITS: Final = 4000
 _NON_ASCII: Final = rb"[\x80-\xff]"
 
 
@@ -299,9 +301,13 @@ def nested_json(text: str) -> Any:
     """Return the document that ``text`` is, numbers as they were written; raises ``ValueError`` where it is none."""
     try:
         msgspec.json.decode(text)  # strict, where the reader below is not
-        return json.loads(text, parse_float=Decimal, object_pairs_hook=_members)
+        return json.loads(text, parse_float=Decimal, parse_int=_whole, object_pairs_hook=_members)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise ValueError("not JSON") from error
+
+
+def _whole(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) < _MOST_DIGITS else Decimal(digits)
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from northbound.privacy.texts import Dropped, Repeated, Texts, apart, nested_jso
 #: JSON in a string in JSON in a string …: deeper than this it is looked at as text.
 _DEEPEST_NESTED: Final = 12
 _TELL_NOTHING: Final = frozenset(("content", "data", "id", "raw", "text", "val", "value"))
+_NAME_KEYS: Final = ("name", "key", "field", "label", "property")
+_LONGEST_NAME: Final = 100
 _NUMBERS: Final = (int, float, Decimal)
 _SCALARS: Final = frozenset({type(None), bool, int, float})
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -128,6 +130,7 @@ class _Walk:
         alike: dict[str, int] = {}
         same = not isinstance(value, Repeated)
         detecting = [rule for rule in self._here(cursors) if rule.detects]
+        under = _named(value) or under
         for key, item in value.items():
             new_key = self._key(key, detecting) if detecting else key
             name = value.names[key] if isinstance(value, Repeated) else key
@@ -207,6 +210,16 @@ def plain_key(key: str) -> str:
     """Return a key as detectors see it."""
     shown = plain(key)
     return key if shown is None else shown.text
+
+
+def _named(value: dict[str, Any]) -> str:
+    """Return what an object says its value is (``{"name": "password", "value": …}``); nothing where it is no pair."""
+    if "value" in value:
+        for key in _NAME_KEYS:
+            name = value.get(key)
+            if isinstance(name, str) and len(name) <= _LONGEST_NAME:
+                return plain_key(name)
+    return ""
 
 
 def _telling(key: str, under: str) -> str:

@@ -3,6 +3,7 @@
 
 import html
 import json
+import re
 import unicodedata
 from urllib.parse import quote
 
@@ -269,7 +270,8 @@ def test_each_character_alone_is_common_or_has_another_form(code):
 
 @given(st.text(UNICODE, max_size=30))
 def test_json_html_and_percent_encoding_are_undone_like_the_libraries_do(text):
-    text = text.replace("\\", "").replace("%", "").replace("&", "")
+    # A backspace and a form feed are nothing as they stand, and a space where a letter after a backslash means them.
+    text = re.sub(r"[\\%&\b\f]", "", text)
     bare = shown(text)
     assert shown(json.dumps(text)[1:-1]).replace("\\", "") == bare.replace("\\", "")
     assert shown(quote(text, safe="")) == bare

@@ -1,7 +1,6 @@
 """Rules over topics and values: their order, their reach, and what they leave alone."""
 # ruff: noqa: E501 - in a table of what a detector may do wrong each is one word
 
-
 import pytest
 from privacy_rules import (
     EMAIL,
@@ -486,5 +485,3 @@ def test_words_are_scrubbed_of_what_the_rules_detect():
 )
 def test_an_exception_for_some_place_is_none_for_words(options):
     assert BOB not in policy(allow(EMAIL, **options), rule(EMAIL)).scrub(f"reason: {BOB}")
-
-

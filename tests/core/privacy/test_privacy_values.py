@@ -1,6 +1,5 @@
 """Every string at any depth, object keys, numbers, and strings that hold JSON again."""
 
-
 import json
 
 import pytest
@@ -185,5 +184,3 @@ def test_deep_values_pass_or_are_refused():
     for _ in range(2000):
         value = [value]
     assert "deep" in refusal(value, rule(EMAIL))
-
-
