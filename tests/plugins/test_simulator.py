@@ -241,7 +241,8 @@ def test_it_is_finite_only_when_told():
 
 async def test_it_knows_everybody_who_hosts_a_meeting():
     known = set(await source().people())
-    hosts = {e.value["host"]["name"] for e in day() if isinstance(e, State) and e.state == "current_booking" and e.value}
+    bookings = [e.value for part in day() for e in part if isinstance(e, State) and e.state == "current_booking"]
+    hosts = {booking["host"]["name"] for booking in bookings if booking}
     assert hosts
     assert hosts <= known
 
