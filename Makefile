@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench slow services constraints clean
+.PHONY: help demo test lint format docs bench corpus slow services constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ docs: $(VENV)/.ready  ## write the generated reference anew
 
 slow: $(VENV)/.ready $(PEERS)/.ready services  ## the long fault and soak runs
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+corpus: $(VENV)/.ready  ## precision and recall of the privacy detectors, every miss listed
+	$(BIN)/python -m tests.support.corpus $(ARGS)
 
 bench: $(VENV)/.ready $(PEERS)/.ready services  ## measure the budgets beside the peers; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(ARGS)
