@@ -42,8 +42,9 @@ async def read(intake):
 def destination(name, **limits):
     out = Destination(**limits)
     file = os.open(folder / name, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.write(file, b"\\n")  # a kill may have torn the last line
     def take(batch):
-        lines = (f"{m.key.rpartition('-')[2]} {m.source_topic} {m.payload.decode()}\\n" for m in batch)
+        lines = (f"{m.key.rpartition('-')[2]} {m.source_topic} {m.payload.decode()} .\\n" for m in batch)
         os.write(file, "".join(lines).encode())
         return asyncio.sleep(0.002)
     out.on_send = take
@@ -85,8 +86,9 @@ def _run(folder, kill_after):
 
 def _received(path):
     for line in path.read_text().splitlines():
-        sequence, topic, payload = line.split(" ", 2)
-        yield int(sequence), topic, payload.encode()
+        if line.endswith(" ."):
+            sequence, topic, payload = line.removesuffix(" .").split(" ", 2)
+            yield int(sequence), topic, payload.encode()
 
 
 def _accepted():

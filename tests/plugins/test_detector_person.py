@@ -19,6 +19,11 @@ PEOPLE = [
     "Søren Łukasz",
     "Cher",
     "Мария Иванова",
+    "김민준",
+    "Mary O'Hara",
+    "Giulia D'Angelo",
+    "Mohamed El-Sayed",
+    "Luca De Santis",
 ]
 
 
@@ -40,6 +45,11 @@ def found(names, text):
         ("Soren Lukasz", ["Soren Lukasz"]),
         ("会议由王小明主持, 김철수가 ガガさん", ["王小明", "김철수", "ガガ"]),
         ("мария иванова", ["мария иванова"]),
+        ("김민준", ["김민준"]),
+        ("김민준님, 김민수", ["김민준"]),
+        ("O'Hara, Mary; D\u2019ANGELO, GIULIA", ["O'Hara, Mary", "D\u2019ANGELO, GIULIA"]),
+        ("El-Sayed, Mohamed and De Santis, Luca", ["El-Sayed, Mohamed", "De Santis, Luca"]),
+        *((text, []) for text in ("O'Hara; Mary", "O'Hara Room", "Mary O'Neill", "El Mohamed, Sayed")),
         *((text, []) for text in ("jane.doe2", "xjane doe", "Jane! Doe", "Jane / Doe", "Jane Cher Doe", "Jane", "")),
     ],
 )
@@ -51,6 +61,8 @@ def test_equal_names_have_one_canonical_form():
     texts = ["Zoë Müller", "muller, zoe", "ZOE_MULLER"]
     names = Names(PEOPLE)
     assert {item.canonical for text in texts for item in names.find(text)} == {"zoe muller"}
+    turned = ["Mary O'Hara", "O'Hara, Mary", "mary.o-hara"]
+    assert [[item.canonical for item in names.find(text)] for text in turned] == [["mary o hara"]] * 3
 
 
 def test_the_longest_name_is_found():

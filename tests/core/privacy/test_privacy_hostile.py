@@ -36,10 +36,10 @@ def test_a_megabyte_of_addresses():
 @pytest.mark.parametrize("action", ["hash", "mask", "redact"])
 def test_a_great_many_keys(action):
     message = outcome(
-        {f"u{number}@example.com": {"n": number} for number in range(100_000)}, rule(EMAIL, action=action)
+        {f"u{number}@example.com": {"n": number} for number in range(30_000)}, rule(EMAIL, action=action)
     )
     assert b"example.com" not in message.payload
-    assert len(json.loads(json.loads(message.payload)["value"])) == 100_000
+    assert len(json.loads(json.loads(message.payload)["value"])) == 30_000
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_great_many_keys(action):
 )
 @pytest.mark.parametrize("where", ["before", "behind"])
 def test_a_megabyte_of_what_may_begin_something(piece, where):
-    text = piece * (1_000_000 // len(piece))
+    text = piece * (500_000 // len(piece))
     result = outcome(f"{text} {BOB}" if where == "before" else f"{BOB} {text}")
     assert BOB not in (result if isinstance(result, str) else result.payload.decode())
 
@@ -137,7 +137,7 @@ def test_a_string_of_digits_is_not_turned_into_a_number():
 
 @pytest.mark.parametrize("piece", ["1-", "1.", "-", "1", "1x", "2023-", "2023-11-14T", "2023-11-14T22:13:20."])
 def test_generalise_of_a_long_text(piece):
-    text = piece * (1_000_000 // len(piece)) + "x"
+    text = piece * (200_000 // len(piece)) + "x"
     for options in ({"round": 10}, {"time": "hour"}, {"time": "hour", "decimals": 1}):
         assert outcome(text, rule(action="generalise", paths=("$",), **options))
 

@@ -284,7 +284,7 @@ def test_json_html_and_percent_encoding_are_undone_like_the_libraries_do(text):
 ])  # fmt: skip
 @pytest.mark.timeout(60)
 def test_hostile_texts_take_time_in_line_with_their_length(piece):
-    text = piece * (1_000_000 // len(piece))
+    text = piece * (400_000 // len(piece))
     try:
         found = plain(text + "%40")
     except Disguised:

