@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -26,6 +25,7 @@ from northbound.loading import ConnectorInstance
 from northbound.message import Message, Outgoing
 from northbound.privacy.messages import MessagePolicy
 from northbound.rate import TokenBucket
+from northbound.replays import Replays
 from northbound.retry import Backoff
 from northbound.shaping import Shaper
 from northbound.status import ConnectorState, ConnectorStatus
@@ -45,7 +45,6 @@ GUARD_SECONDS: Final = 1.0
 LOST_SECONDS: Final = 5.0
 #: A connection that lasted so long, or carried something, was a good one: the next is tried at once.
 STEADY_SECONDS: Final = 30.0
-_REPLAYS: Final = 20
 #: Batches kept behind one that is sent again and again, beside those that may be in flight.
 _KEPT: Final = 16
 #: With a rate, a batch is at most this share of a second's messages, so that the flow stays even.
@@ -88,11 +87,8 @@ class Worker:
         self._retried = 0
         self._connections = 0
         self._dead = 0
-        self._letters: deque[DeadLetter] = deque()
-        self._replaying = False
+        self._replays = Replays(instance.name, store)
         self._stuck: int | None = None
-        self._handled: set[int] = set()
-        self._replayed: list[tuple[int, str | None]] = []
         self._halted = False
         self._progress: Progress
         self._window: Window
@@ -168,7 +164,7 @@ class Worker:
                     if error is not None:
                         await self._pause(error)
                 guard.cancel()
-                await self._record_replays()
+                await self._replays.record()
         finally:
             unsubscribe()
             self._settle()
@@ -186,7 +182,7 @@ class Worker:
             # What was under way is read again, from what is settled on.
             self._stand_at(self._window.settled)
             self._sending = 0
-            self._replaying = False
+            self._replays.active = False
             return NotConnected(f"delivery failed: {type(cause).__name__}: {cause}")
 
     # one connection
@@ -276,13 +272,12 @@ class Worker:
 
     def _fill(self, tasks: asyncio.TaskGroup) -> float | None:
         """Begin as many sends as may be under way; returns how long the rate makes us wait, ``None`` for no time."""
-        while not self._replaying and self._sending < (1 if self._alone else self._limits.batches_in_flight):
+        while not self._replays.active and self._sending < (1 if self._alone else self._limits.batches_in_flight):
             pause = self._rate_pause()
             if pause:
                 return pause
-            if self._letters and not self._window.isolating:
-                self._replaying = True
-                tasks.create_task(self._replay(self._letters.popleft()), name=f"{self.name}: replay")
+            if self._replays and not self._window.isolating:
+                tasks.create_task(self._replay(self._replays.begin()), name=f"{self.name}: replay")
             else:
                 parcel = self._window.next_unsent() or self._read()
                 if parcel is None:
@@ -296,7 +291,7 @@ class Worker:
     @property
     def _alone(self) -> bool:
         """Whether what is sent next is sent by itself: a suspect of poison, or a dead letter once more."""
-        return bool(self._letters) or self._window.isolating
+        return bool(self._replays) or self._window.isolating
 
     def _read(self) -> Parcel | None:
         """Read on in the store until there is something to send."""
@@ -329,12 +324,12 @@ class Worker:
     def _route(self, message: Message, sequence: int) -> Outgoing | Unsent:
         if not self._everything and not self._matcher.matches(message.topic):
             return "filtered"
-        if self._policy is not None:
-            protected = self._policy.apply(message)
-            if protected is None:
-                return "withheld"
-            message = protected
-        return self._shape(message, sequence)
+        protected = self._protected(message)
+        return "withheld" if protected is None else self._shape(protected, sequence)
+
+    def _protected(self, message: Message) -> Message | None:
+        """Return a message after the privacy rules of this connector; ``None`` where one drops it."""
+        return message if self._policy is None else self._policy.apply(message)
 
     async def _send(self, parcel: Parcel, batch: Sequence[Outgoing]) -> None:
         error = await self._guarded(lambda: self._connector.send(batch), SEND_SECONDS, "for an acknowledgement")
@@ -512,62 +507,45 @@ class Worker:
         self._wake.set()
 
     async def _look_after(self) -> None:
-        await self._record_replays()
+        await self._replays.record()
         self._dead = self._store.dead_count(self.name)
         if self._halted and self._dead < self._max_dead:
             self._halted = False
             self._wake.set()
         await self._backlog.relieve()
-        if not self._letters:
-            letters = self._store.replays(self.name, _REPLAYS)
-            self._letters.extend(letter for letter in letters if letter.id not in self._handled)
-            self._handled.update(letter.id for letter in letters)
+        if self._replays.look():
             self._wake.set()
 
     async def _replay(self, letter: DeadLetter) -> None:
         """Send one dead letter again, by itself: whatever is wrong with it must not touch another message."""
-        reason: str | None = None
         try:
-            outgoing = self._shape_again(letter)
-        except Rejected as refusal:
-            reason = refusal.reason
-        else:
-            self._take_rate([outgoing])
-            error = await self._guarded(
-                lambda: self._connector.send([outgoing]), SEND_SECONDS, "for an acknowledgement"
-            )
-            failure = None if error is None else _by_index(error, 1).get(0)
-            if failure is None:
-                self._went_well()
-            else:
-                reason = str(failure)
-                if not isinstance(failure, Rejected):
-                    self._fail(failure)
-                if not isinstance(failure, Rejected | NotConnected):
-                    self._handled.discard(letter.id)  # it stays marked and is sent again
+            self._replays.end(letter, await self._sent_again(letter))
         finally:
-            self._replaying = False
+            self._replays.active = False
             self._sending -= 1
             self._wake.set()
-        if letter.id in self._handled:
-            self._replayed.append((letter.id, reason))
 
-    def _shape_again(self, letter: DeadLetter) -> Outgoing:
-        topic = letter.message.topic
-        if letter.replay == 1 and self._store.newest([topic]).get(topic, 0) > letter.sequence:
-            raise Rejected("there is a newer value of this topic; replay with --force to send it all the same")
-        message = letter.message if self._policy is None else self._policy.apply(letter.message)
-        if message is None:
-            raise Rejected("a privacy rule of this connector drops it")
-        return self._shape(message, letter.sequence)
-
-    async def _record_replays(self) -> None:
-        """Write down what became of replayed dead letters; here, so that a full disk holds up no delivery."""
-        replayed, self._replayed = self._replayed, []
-        if replayed:
-            done = [number for number, reason in replayed if reason is None]
-            await self._store.replayed(done, [(number, reason) for number, reason in replayed if reason is not None])
-            self._handled.difference_update(number for number, _ in replayed)
+    async def _sent_again(self, letter: DeadLetter) -> str | None:
+        """Send a dead letter; returns why it was not taken, ``None`` where it was."""
+        try:
+            self._replays.check(letter)
+            message = self._protected(letter.message)
+            if message is None:
+                return "a privacy rule of this connector drops it"
+            outgoing = self._shape(message, letter.sequence)
+        except Rejected as refusal:
+            return refusal.reason
+        self._take_rate([outgoing])
+        error = await self._guarded(lambda: self._connector.send([outgoing]), SEND_SECONDS, "for an acknowledgement")
+        failure = None if error is None else _by_index(error, 1).get(0)
+        if failure is None:
+            self._went_well()
+            return None
+        if not isinstance(failure, Rejected):
+            self._fail(failure)
+        if not isinstance(failure, Rejected | NotConnected):
+            self._replays.again(letter)
+        return str(failure)
 
 
 def _state_of(error: DeliveryError) -> ConnectorState:
