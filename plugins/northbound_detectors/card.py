@@ -110,6 +110,8 @@ class Card(Detector):
 def _is_part(text: str, start: int, end: int) -> bool:
     """Whether the run is a part of a word or of a number with a decimal point."""
     before, after = text[start - 1 : start], text[end : end + 1]
+    if before == "B" and after == "^" and not is_word(text[start - 2 : start - 1]):  # track 1 of a magnetic stripe
+        return False
     if (is_word(before) and before != "_") or (is_word(after) and after != "_"):
         return True
     return (before == "." and text[start - 2 : start - 1].isdigit()) or (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from string import ascii_letters
 from typing import Any, Final
 
 import re2
@@ -14,7 +15,15 @@ from northbound_detectors.matching import caseless, in_order, is_word
 _KEYS: Final = frozenset(
     ("lat", "latitude", "lng", "lon", "long", "longitude", "coordinates", "latlng", "latlon", "lonlat")
 )
-_NAMES: Final = ("lat", "latitude", "lng", "lon", "longitude")
+_NAMES: Final = ("lat", "latitude", "lng", "lon", "longitude", "mlat", "mlon")
+#: Two decimals behind one of these, or under a key that ends so, are something else.
+_OTHER_PAIRS: Final = frozenset((
+    "ratio", "ratios", "aspect", "scale", "gain", "factor", "factors", "price", "prices", "rate", "rates", "cost",
+    "costs", "range", "weights", "eur", "usd", "gbp", "chf", "aud", "nzd", "cad", "jpy", "cny", "inr", "sgd", "hkd",
+    "sek", "nok", "dkk", "pln", "czk", "zar", "aed",
+))  # fmt: skip
+_CURRENCIES: Final = frozenset("$\xa2\xa3\xa5\u20ac")
+_LOOK_BACK: Final = 16
 _UNITS: Final = frozenset(("deg", "degrees", "dd", "decimal", "value"))
 _NUMBER: Final = r"[+-]?[0-9]{1,3}(?:\.[0-9]+)?"
 _DECIMAL: Final = r"[+-]?[0-9]+\.[0-9]+"
@@ -27,8 +36,8 @@ _LINK: Final = (
     rf"|/@({_DECIMAL},{_DECIMAL})(?:,[0-9.]+[zam])?"
     rf"|[?&](?:q|ll|sll|query|center|daddr|saddr|origin|destination|cp|loc|at|viewpoint)=(?:loc:)?({_DECIMAL}[,~]{_DECIMAL})"
     rf"|[#&?]map=[0-9.]+/({_DECIMAL}/{_DECIMAL})"
-    rf"|[?&]mlat=({_DECIMAL}&mlon={_DECIMAL})"
     rf"|\b(?:{caseless(_NAMES)})[\"']?\s?[=:]\s?[\"']?({_DECIMAL})"
+    rf"|\b(?:{caseless(_NAMES)})\s({_DECIMAL}[0-9]{{2}})"
     rf"|!3d({_DECIMAL}!4d{_DECIMAL})"
 )
 #: Primes, quotation marks and what is on a keyboard.
@@ -74,7 +83,7 @@ class Coordinates(Detector):
         found = []
         points = text.count(".")
         if points > 1 and ("," in text or ";" in text):
-            found += self._rows(text)
+            found += self._rows(text, key)
         if "geo:" in text or (points and any(mark in text for mark in _LINK_MARKS)):
             found += (Found(*match.span(match.lastindex)) for match in self._link.finditer(text))
         if "POINT" in text:
@@ -90,15 +99,37 @@ class Coordinates(Detector):
             if not text[start:end].lstrip("+-").replace(".", "").isdigit() or abs(float(text[start:end])) <= 180:
                 yield _named(text, Found(start, end))
 
-    def _rows(self, text: str) -> Iterator[Found]:
+    def _rows(self, text: str, key: str) -> Iterator[Found]:
+        other = last_word(key, beside=_UNITS) in _OTHER_PAIRS
         for match in self._row.finditer(text):
             start, end = match.span()
-            if _is_part(text, start, end):
+            if other or _is_part(text, start, end) or _is_other_pair(text, start):
                 continue
-            numbers = [number.strip() for number in match[0].replace(";", ",").split(",")]
-            if len(numbers) <= _MOST_IN_A_ROW and _is_position(numbers[0], numbers[1]):
-                first = match[0].replace(";", ",").split(",", 2)
-                yield Found(start, start + len(f"{first[0]},{first[1].rstrip()}"))
+            for position in _positions(match[0]):
+                written = position.replace(";", ",").split(",", 2)
+                if _is_position(written[0].strip(), written[1].strip()):
+                    first = start + len(position) - len(position.lstrip())
+                    yield Found(first, start + len(f"{written[0]},{written[1].rstrip()}"))
+                start += len(position) + 1
+
+
+def _positions(row: str) -> list[str]:
+    """Return the parts of a row of numbers that may be positions: itself, or what a separator keeps apart."""
+    for between, within in ((";", ","), (",", ";")):
+        parts = row.split(between)
+        if len(parts) > 1 and all(1 <= part.count(within) < _MOST_IN_A_ROW for part in parts):
+            return parts
+    return [row] if row.count(",") + row.count(";") < _MOST_IN_A_ROW else []
+
+
+def _is_other_pair(text: str, start: int) -> bool:
+    """Whether the word before says that these are no position, or a sign of money does."""
+    before = text[max(0, start - _LOOK_BACK) : start]
+    if before[-1:] in _CURRENCIES:
+        return True
+    before = before.rstrip(" \t:=([")
+    word = before[len(before.rstrip(ascii_letters)) :]
+    return word.lower() in _OTHER_PAIRS
 
 
 def _is_part(text: str, start: int, end: int) -> bool:
@@ -127,7 +158,7 @@ def _checked(text: str, matches: Iterable[Any]) -> Iterator[Found]:
 def _named(text: str, found: Found) -> Found:
     """Return ``found`` with its numbers as the canonical form, where it is numbers."""
     written = text[found.start : found.end]
-    for separator in (";", "~", "/", "&mlon=", "!4d"):
+    for separator in (";", "~", "/", "!4d"):
         written = written.replace(separator, ",")
     try:
         return Found(found.start, found.end, ",".join(f"{float(part):.6f}" for part in written.split(",")))

@@ -27,7 +27,12 @@ _ADDRESS = rf"""://([^\s/?#"'<>\\]*)@|(?:(?:{_SCHEME}):/*)?({_LOCAL}|")@"""
 #: Where the address begins behind the last of these,
 _BEFORE = "/?&#|{}`"
 #: and without these.
-_LEADING = "'*!$%^~=."
+_LEADING = "'*!$%^~=.&"
+#: The account of a guest in Entra ID: jane_acme.com#EXT#@partner.example
+_GUEST = "#ext#"
+#: What is percent-encoded; behind most of it an address begins.
+_TRIPLE = re2.compile("%(?:25)*([0-9A-Fa-f]{2})")
+_WITHIN = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.+_-")
 _LONGEST_LOCAL = 64
 _RETINA = frozenset(("1x", "2x", "3x", "4x"))
 
@@ -99,11 +104,33 @@ def _begin(text: str, start: int, end: int) -> int | None:
         return _quote(text, start)
     if text[start:end].isalnum():
         return start
-    start = max(start, *(text.rfind(character, start, end) + 1 for character in _BEFORE))
-    while (equals := text.find("=", start, end)) >= 0 and text[start:equals].isidentifier():
-        start = equals + 1  # email=bob@…; the names before the '=' of a bounce address hold a '+' or '.'
-    local = text[start:end].lstrip(_LEADING)
-    return end - len(local) if local.strip("*.") else None
+    start += _encoded(text[start:end])
+    run = text[start:end]
+    is_query = "=" in run or "?" in run
+    tail = end - len(_GUEST) if run[-len(_GUEST) :].lower() == _GUEST else end
+    behind = start
+    for character in _BEFORE:
+        if character != "&" or is_query:  # r&d@example.com
+            behind = max(behind, text.rfind(character, start, tail) + 1)
+    while (equals := text.find("=", behind, end)) >= 0 and text[behind:equals].isidentifier():
+        behind = equals + 1  # email=bob@…; the names before the '=' of a bounce address hold a '+' or '.'
+    local = text[behind:end].lstrip(_LEADING)
+    if not local.strip("*.") or local.lower() == _GUEST:
+        return None
+    if behind > start + 1 and not any(map(str.isalnum, run)):  # nothing in it is a name or a place
+        return start
+    return end - len(local)
+
+
+def _encoded(run: str) -> int:
+    """Return where in ``run`` the last percent-encoded character ends that is no part of a local part."""
+    end = 0
+    if "%" in run:
+        for match in _TRIPLE.finditer(run):
+            code = int(match[1], 16)
+            if code < 0x80 and code not in _WITHIN:
+                end = match.end()
+    return end
 
 
 def _quote(text: str, closing: int) -> int | None:

@@ -120,6 +120,8 @@ def _v6(text: str, start: int, end: int) -> tuple[Address, int, int] | None:
         end -= 1
     if text[start] == ":" and text[start + 1 : start + 2] != ":":
         start += 1
+    if (behind := text.find(":::", start, end)) >= 0:  # presence:::ffff:192.0.2.1
+        start = behind + 1
     written = text[start:end]
     if "::" not in written and written.count(":") != _FULL_GROUPS - ("." in written):
         return None  # a time of day, most of the time

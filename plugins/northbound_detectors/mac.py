@@ -21,7 +21,10 @@ _SEPARATED: Final = (
 )
 _NAMES: Final = ("mac", "bssid")
 _BARE: Final = rf"{_HEX}{{12,}}"
-_NAMED: Final = rf"(?:{caseless(['mac', 'bssid'])})[ =_-]?({_BARE})"
+_NAMED: Final = (
+    rf"(?:{caseless(_NAMES)})(?:[ _-]?{caseless(['addr'])}(?:{caseless(['ess'])})?)?"
+    rf"[\"']?\s?[ =:_-]?\s?[\"']?({_BARE})"
+)
 _EUI48, _EUI64 = 12, 16
 _SHORTEST, _LONGEST = 12, 23
 _NOBODY: Final = frozenset(("000000000000", "ffffffffffff"))

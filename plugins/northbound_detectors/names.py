@@ -72,11 +72,10 @@ class Names:
             self._names.setdefault(whole, whole)
             _count(self._unspaced, whole[0], len(whole))
         elif len(found) > 1 or single:
-            self._names.setdefault(joined, joined)
-            _count(self._counts, found[0], len(found))
-            if len(found) > 1:
-                self._names.setdefault(" ".join((found[-1], *found[:-1])), joined)
-                _count(self._counts, found[-1], len(found))
+            # Mary O'Hara is O'Hara, Mary: the last name may have any number of words.
+            for at in range(len(found)):
+                self._names.setdefault(" ".join(found[at:] + found[:at]), joined)
+                _count(self._counts, found[at], len(found))
 
     def find(self, text: str) -> Iterator[Found]:
         """Give the names in ``text``; canonical is the name in small letters without accents."""

@@ -10,6 +10,7 @@ import re2
 from pydantic import ConfigDict, Field
 
 from northbound import Detector, Found
+from northbound_detectors.accounts import Accounts
 from northbound_detectors.keys import words
 from northbound_detectors.matching import in_order, is_treated, is_word
 from northbound_detectors.regex import Pattern, compiled
@@ -17,8 +18,6 @@ from northbound_detectors.regex import Pattern, compiled
 _PLACEOS: Final = r"\buser-[0-9A-Za-z_~]{4}[0-9A-Za-z_~-]*"
 _SID: Final = r"[Ss]-1-(?:5-21|12-1)-[0-9]+-[0-9]+-[0-9]+(?:-[0-9]+)?"
 _DN: Final = r"""\b(?:[Cc][Nn]|[Uu][Ii][Dd])=((?:[^,\\=+"\n]|\\.)+)(?:\+[^,=\n]+=[^,=\n]+)?,\s*[A-Za-z]{1,3}="""
-_DOMAIN_USER: Final = r"[A-Z][A-Z0-9-]{0,14}\\[0-9A-Za-z][0-9A-Za-z._$-]+"
-_ANY_DOMAIN_USER: Final = r"\s*([0-9A-Za-z][0-9A-Za-z.-]*\\[0-9A-Za-z][0-9A-Za-z._$@-]*)\s*"
 _GUID: Final = r"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"
 _GOOGLE: Final = r"[0-9]{21}"
 
@@ -53,8 +52,6 @@ _KEY_PARTS: Final = (
     "student",
 )  # fmt: skip
 _NOBODY: Final = frozenset(("true", "false", "yes", "no", "null", "none", "nil", "unknown", "n/a", "-", "0"))
-#: Accounts of the system itself.
-_SYSTEM: Final = frozenset(("AUTHORITY", "BUILTIN", "SERVICE"))
 _ZEROS: Final = "00000000-0000-0000-0000-000000000000"
 _LONGEST_ID: Final = 256
 
@@ -88,7 +85,7 @@ class UserId(Detector):
         else:
             self.literals += ("-",) * config.guids + tuple(part for key in self._keys for part in key[:1])
         self._placeos, self._sid, self._dn = map(re2.compile, (_PLACEOS, _SID, _DN))
-        self._domain_user, self._any_domain_user = re2.compile(_DOMAIN_USER), re2.compile(_ANY_DOMAIN_USER)
+        self._accounts = Accounts()
         self._guid, self._google = re2.compile(_GUID), re2.compile(_GOOGLE)
 
     def find(self, text: str, key: str) -> Iterable[Found]:
@@ -113,32 +110,13 @@ class UserId(Detector):
                 if not is_treated(match[1]):
                     yield Found(*match.span(1))
         if "\\" in text:
-            yield from self._accounts(text, is_person=is_person)
+            yield from self._accounts.find(text, is_person=is_person)
         if (is_person or self._guids) and text.count("-") > 3:
             yield from (found for found in _alone(self._guid, text, str.lower) if found.canonical != _ZEROS)
         if is_person and len(text) > 20:
             yield from _alone(self._google, text, None)
         for pattern in self._patterns:
             yield from _spans(pattern, text)
-
-    def _accounts(self, text: str, *, is_person: bool) -> Iterator[Found]:
-        """Give accounts with their domain; in small letters only where one is the whole text."""
-        whole = self._any_domain_user.fullmatch(text) if len(text) <= _LONGEST_ID else None
-        if whole and (is_person or len(whole[1].partition("\\")[2]) > 1):
-            yield Found(whole.start(1), whole.end(1), whole[1].lower())
-            return
-        for match in self._domain_user.finditer(text):
-            if match[0].partition("\\")[0] in _SYSTEM:
-                continue
-            start, end = match.span()
-            before, after = text[start - 1 : start], text[end : end + 1]
-            if (
-                not is_word(before)
-                and before not in {"\\", "/", ":", ".", "-"}
-                and not is_word(after)
-                and after != "\\"
-            ):
-                yield Found(start, end, match[0].lower())
 
 
 def _is_word(placeos: str) -> bool:
