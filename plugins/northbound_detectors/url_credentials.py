@@ -86,9 +86,13 @@ def _holds_secret(user_info: str, group: int, before: str) -> bool:
         return False
     if before[len(before.rstrip(ascii_letters)) :].lower() in _TOKEN_SCHEMES:
         return user.lower() not in _ACCOUNTS
-    if len(user) < _LONG or _TOKEN.fullmatch(user) is None:
-        return False
-    return any(map(str.isdigit, user)) and any(map(str.isalpha, user))
+    return _is_token(user)
+
+
+def _is_token(user: str) -> bool:
+    """Whether a user name alone looks like a token."""
+    has_both = any(map(str.isdigit, user)) and any(map(str.isalpha, user))
+    return has_both and len(user) >= _LONG and _TOKEN.fullmatch(user) is not None
 
 
 def _may_be_secret(part: str) -> bool:
