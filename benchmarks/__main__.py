@@ -188,8 +188,8 @@ def protecting(report: Report, directory: Path, events: Path, count: int) -> Non
     worst = max(large, key=large.__getitem__)
     growth = max(large[name] / small[name] for name in large)
     report.row("  value of 10 MB of 'a@a@a@…'", f"{large['a@a@a@…']:.2f} s", "linear")
-    words = f"{large[worst]:.2f} s for {worst}; at most {growth:.1f} × that of 1 MB"
-    report.row("  worst of the hostile values of 10 MB", words, "linear: about 10 ×", met=growth < 20)
+    words = f"{large[worst]:.2f} s for {worst}; at most {growth:.1f} times that of 1 MB"
+    report.row("  worst of the hostile values of 10 MB", words, "linear: about 10 times", met=growth < 20)
 
 
 def starting(report: Report, directory: Path, events: Path) -> None:

@@ -28,7 +28,14 @@ _STRICT = (
 )
 _BATCH = 1_000
 _ROUNDS = 7
-HOSTILE = {"a@a@a@…": "a@", "%41%41…": "%41", "eyJeyJ…": "eyJ", "\\\\\\\\…": "\\", "://://…": "://", "１＠１＠…": "１＠"}
+HOSTILE = {
+    "a@a@a@…": "a@",
+    "%41%41…": "%41",
+    "eyJeyJ…": "eyJ",
+    "a run of backslashes": "\\",
+    "://://…": "://",
+    "full-width 1@1@…": "\uff11\uff20",
+}
 
 
 def policy(rules: str = "") -> Policy:

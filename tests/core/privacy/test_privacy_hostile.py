@@ -35,9 +35,7 @@ def test_a_megabyte_of_addresses():
 
 @pytest.mark.parametrize("action", ["hash", "mask", "redact"])
 def test_a_great_many_keys(action):
-    message = outcome(
-        {f"u{number}@example.com": {"n": number} for number in range(30_000)}, rule(EMAIL, action=action)
-    )
+    message = outcome({f"u{number}@example.com": {"n": number} for number in range(30_000)}, rule(EMAIL, action=action))
     assert b"example.com" not in message.payload
     assert len(json.loads(json.loads(message.payload)["value"])) == 30_000
 
