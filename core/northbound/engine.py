@@ -56,11 +56,18 @@ class Engine:
         refused: list[tuple[int, str]] = []
         dropped = 0
         policy = self.policy
+        texts: list[bytes] = []
+        clean: list[bool] = []
         if policy is not None:
             policy.begin(now)
+            texts = [_json_of(event) for event in events]
+            clean = policy.clean(texts)
         for position, event in enumerate(events):
             try:
-                self._take(event, now, messages)
+                if texts:
+                    self._take(event, now, messages, texts[position], clean=clean[position])
+                else:
+                    self._take(event, now, messages)
             except Dropped:
                 dropped += 1
             except Withheld as error:
@@ -76,7 +83,8 @@ class Engine:
         """Return words about an event (a reason, where it stood) after the privacy rules."""
         return words if self.policy is None else self.policy.scrub(words)
 
-    def _take(self, event: Event, now: int, messages: list[Message]) -> None:
+    def _take(self, event: Event, now: int, messages: list[Message], text: bytes = b"", *, clean: bool = False) -> None:
+        """Append the message of ``event``; ``text`` is the JSON of its value where that is known, and ``clean``."""
         org = event.org or self.org
         if not org:
             raise EventRefused("no org: the event names none and [site] org is not set")
@@ -90,11 +98,11 @@ class Engine:
             topic = self.scheme.state_topic(
                 org, event.zones, event.system, event.driver, event.module, event.index, event.state
             )
-            text = to_json(event.value)
+            text = text or to_json(event.value)
             if policy is not None:
                 plan = policy.plan("state", topic, org, event)
                 topic = plan.topic or topic
-                text = policy.value(plan, topic, event.state, event.value, text)
+                text = policy.value(plan, topic, event.state, event.value, text, clean=clean)
                 time = self._planned(plan, time, messages)
             messages.append(Message(topic, self._state_payload(text, time), "state", time, self._retain_state))
         elif isinstance(event, Metadata):
@@ -132,3 +140,13 @@ class Engine:
             plan.superseded = True
             messages.append(Message(plan.previous, b"", plan.kind, time, True))
         return time
+
+
+def _json_of(event: Event) -> bytes:
+    """Return the JSON of a state's value; nothing where there is none or it cannot be, which is said later."""
+    if isinstance(event, State):
+        try:
+            return to_json(event.value)
+        except (EventRefused, AttributeError, TypeError, ValueError):
+            return b""
+    return b""
