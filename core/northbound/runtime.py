@@ -130,8 +130,10 @@ class Runtime:
         for name in stopping:
             await self._stop_connector(name)
         await self._unprotect()
-        protection.count_on(self._protection)
+        before = self._protection
+        protection.count_on(before)
         self._protect(protection)
+        before.ready.set()  # whoever waits for it looks at the new one
         for name, (worker, _) in self._workers.items():
             worker.protect(protection.of_connector(name))
         self.configuration = configuration
@@ -179,8 +181,9 @@ class Runtime:
         self._workers[instance.name] = (worker, task)
 
     async def _deliver(self, worker: Worker) -> None:
-        if self._protection.of_connector(worker.name) is not None:
-            await self._protection.ready.wait()
+        # A reload may put others in the place of rules that still have something to learn.
+        while (rules := self._protection).of_connector(worker.name) is not None and not rules.ready.is_set():
+            await rules.ready.wait()
         await worker.run()
 
     def _protect(self, protection: Protection) -> None:

@@ -32,7 +32,7 @@ Form = Literal["value", "topic", "previous"]
 
 
 class Action:
-    """One rule's action. :meth:`text` is for what was found in a text, :meth:`number` for a JSON number."""
+    """One rule's action."""
 
     #: Whether a text it has replaced is replaced by text; ``False`` for those that drop or except.
     replaces = True
