@@ -46,6 +46,7 @@ class Protection:
         self._audit = (
             None if path is None else AuditLog(path, max_bytes=int(options.audit_max_bytes), files=options.audit_files)
         )
+        self._written: asyncio.Future[None] | None = None
 
     @property
     def site(self) -> Policy | None:
@@ -125,9 +126,13 @@ class Protection:
         ]
 
     async def _write(self) -> None:
+        if self._written is not None:  # by a call that was cancelled; its thread goes on all the same
+            await asyncio.shield(self._written)
         acts = [(connector, act) for connector, policy in self._all() for act in policy.take_acts()]
         if self._audit is not None and (acts or self._audit.error):
-            await asyncio.to_thread(self._audit.write, time.time_ns() // 1_000_000, acts)
+            now = time.time_ns() // 1_000_000
+            self._written = asyncio.get_running_loop().run_in_executor(None, self._audit.write, now, acts)
+            await asyncio.shield(self._written)
 
     async def _refresh(self) -> None:
         for name, detector in self._policies.detectors.items():

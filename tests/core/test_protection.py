@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,6 +17,7 @@ from northbound.config import SourceOptions
 from northbound.events import State
 from northbound.fields import NoOptions
 from northbound.loading import DetectorInstance, SourceInstance
+from northbound.privacy.audit import AuditLog
 from northbound.privacy.options import PrivacyOptions
 from northbound.protection import Protection
 from northbound.registry import Plugin
@@ -179,6 +181,37 @@ async def test_what_the_rules_did_is_written_and_counted(tmp_path):
         "staff": ("redact", None, 2),
         "mails": ("mask", None, 1),
     }
+
+
+async def test_closing_waits_for_lines_that_are_being_written(tmp_path, monkeypatch):
+    """A thread cannot be cancelled: it would open the file again behind the one that has closed it."""
+    begun, go_on = threading.Event(), threading.Event()
+    write = AuditLog.write
+
+    def slow(self, now, acts):
+        first = not begun.is_set()
+        begun.set()
+        if first:
+            assert go_on.wait(10)
+        write(self, now, acts)
+
+    monkeypatch.setattr(AuditLog, "write", slow)
+    guard = Protection(configured(tmp_path, sources=[users([ANN])]))
+    await guard.learn()
+    task = asyncio.create_task(guard.run())
+    process(guard, ANN)
+    await until(begun.is_set)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    process(guard, ANN, f"again {ANN}")
+    closing = asyncio.create_task(guard.close())
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    go_on.set()
+    await closing
+    rows = [json.loads(line) for line in (tmp_path / "store.db.audit.jsonl").read_text().splitlines()]
+    assert sum(row["count"] for row in rows) == 3
+    assert guard._audit._handler.stream is None
 
 
 async def test_an_audit_log_goes_where_it_is_told_or_nowhere(tmp_path):
