@@ -56,7 +56,7 @@ bench: $(VENV)/.ready $(PEERS)/.ready services  ## measure the budgets beside th
 
 constraints: $(VENV)/.ready  ## pin the newest versions, with hashes and without addresses
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --upgrade --quiet --generate-hashes --universal --no-header --no-annotate -o constraints.txt
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --upgrade --quiet --generate-hashes --universal --no-header --no-annotate -o constraints.txt
 	$(BIN)/uv pip compile --group peers --upgrade --quiet --generate-hashes --universal --no-header --no-annotate -o constraints-peers.txt
 
 clean:  ## remove what the other targets made

@@ -1,0 +1,1 @@
+"""The ``aws-iot`` connector: AWS IoT Core."""

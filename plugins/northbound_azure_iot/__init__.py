@@ -1,0 +1,1 @@
+"""The ``azure-iot`` connector: Azure IoT Hub."""

@@ -1,0 +1,1 @@
+"""The ``gcp-pubsub`` connector: Google Cloud Pub/Sub."""

@@ -1,0 +1,1 @@
+"""The ``placeos`` source: a PlaceOS installation, read from its Redis and PostgreSQL."""
