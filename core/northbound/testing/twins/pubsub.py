@@ -151,8 +151,8 @@ class PubSubTwin:
     async def hang_up(self) -> None:
         """Drop every connection and everything under way, as a failing front end does; then listen again."""
         self.hangups += 1
-        self._flowing.set()
         await self._server.stop(0)
+        self._flowing.set()
         await self._start()
 
     # the services

@@ -1,0 +1,78 @@
+"""From a message to its attributes, and what Pub/Sub would refuse about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from northbound import Outgoing
+
+#: cloud.google.com/pubsub/quotas, "Resource limits"
+MAX_ATTRIBUTES: Final = 100
+MAX_NAME_BYTES: Final = 256
+MAX_VALUE_BYTES: Final = 1024
+#: Beside text and payload, on the wire: of a message, and of each of its attributes, at the longest (protobuf's tags
+#: and lengths).
+_PER_MESSAGE: Final = 24
+_PER_ATTRIBUTE: Final = 10
+#: What is added to the properties: the idempotency key, the time, and the ordering key.
+_ADDED: Final = 160
+_CACHED: Final = 20_000
+
+
+class Place(NamedTuple):
+    """What all messages of one topic have in common: their lane, the bytes beside the payload, and what is wrong."""
+
+    properties: Mapping[str, str]
+    lane: int
+    size: int
+    problem: str | None
+
+
+class Attributes:
+    """Makes attributes, and finds the lane of a topic: always the same, so that its order is kept over restarts."""
+
+    def __init__(self, lanes: int, idempotency_attribute: str) -> None:
+        self._lanes = lanes
+        self._key = idempotency_attribute
+        self._places: dict[str, Place] = {}
+
+    def place(self, message: Outgoing) -> Place:
+        """Return what all messages with this topic and these properties have in common."""
+        place = self._places.get(message.source_topic)
+        if place is None or place.properties is not message.properties:
+            if len(self._places) >= _CACHED:
+                self._places.clear()
+            place = self._new_place(message)
+            self._places[message.source_topic] = place
+        return place
+
+    def of(self, message: Outgoing) -> dict[str, str]:
+        """Return all attributes of a message."""
+        attributes = {**message.properties, "time": str(message.time)}
+        if self._key:
+            attributes[self._key] = message.key
+        return attributes
+
+    def _new_place(self, message: Outgoing) -> Place:
+        attributes = self.of(message)
+        size = _PER_MESSAGE + _ADDED
+        for name, value in message.properties.items():
+            size += len(name.encode()) + len(value.encode()) + _PER_ATTRIBUTE
+        lane = crc32(message.source_topic.encode()) % self._lanes
+        return Place(message.properties, lane, size, _problem(attributes))
+
+
+def _problem(attributes: Mapping[str, str]) -> str | None:
+    if len(attributes) > MAX_ATTRIBUTES:
+        return f"{len(attributes)} attributes: Pub/Sub takes {MAX_ATTRIBUTES}"
+    for name, value in attributes.items():
+        name_bytes, value_bytes = len(name.encode()), len(value.encode())
+        if not 0 < name_bytes <= MAX_NAME_BYTES:
+            return f"the attribute {name[:40]!r} has a name of {name_bytes} bytes: Pub/Sub takes 1 to {MAX_NAME_BYTES}"
+        if value_bytes > MAX_VALUE_BYTES:
+            return f"the attribute {name!r} has {value_bytes} bytes: Pub/Sub takes {MAX_VALUE_BYTES}"
+        if name.startswith("goog"):
+            return f"the attribute {name!r} begins with 'goog', which Pub/Sub keeps for itself"
+    return None
