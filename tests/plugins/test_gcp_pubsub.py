@@ -246,7 +246,6 @@ async def test_an_idle_connection_that_dies_for_good_is_noticed(tmp_path):
         await connector.open()
         lost = asyncio.create_task(connector.lost())
         await asyncio.sleep(0)
-        await twin.hang_up()  # in good order, and there again: no loss
         await connector.send([outgoing(1)])
         assert not lost.done()
     with pytest.raises(NotConnected, match="the connection was lost"):
@@ -260,6 +259,20 @@ async def test_an_idle_connection_that_dies_for_good_is_noticed(tmp_path):
     with pytest.raises(NotConnected, match="refused"):
         await connector.open()
     await connector.close()
+
+
+async def test_a_connection_that_is_closed_in_good_order_is_no_loss():
+    async with PubSubTwin(connection_seconds=0.2) as twin:
+        topic = twin.create_topic(TOPIC)
+        connector = PubSubConnector(PubSubOptions(pubsub_topic=TOPIC, emulator=twin.endpoint), name="gcp")
+        async with opened(connector):
+            lost = asyncio.create_task(connector.lost())
+            for n in range(20):
+                await connector.send([outgoing(n)])
+                await asyncio.sleep(0.05)
+            assert not lost.done()
+            lost.cancel()
+        assert [int(m.data) for m in topic.messages] == list(range(20))
 
 
 async def test_closing_ends_what_is_under_way(gcp):

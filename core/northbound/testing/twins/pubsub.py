@@ -57,10 +57,19 @@ class Fault(NamedTuple):
 
 
 class PubSubTwin:
-    """The service on one loopback port. ``certificate`` is (private key, chain), PEM; ``calls`` counts by method."""
+    """The service on one loopback port.
+
+    ``certificate`` is (private key, chain), PEM. With ``connection_seconds`` it closes connections of that age in good
+    order, as Google's front ends do now and then. ``calls`` counts by method, ``refusals`` by code.
+    """
 
     def __init__(
-        self, accounts: GoogleAccounts | None = None, *, certificate: tuple[bytes, bytes] | None = None, port: int = 0
+        self,
+        accounts: GoogleAccounts | None = None,
+        *,
+        certificate: tuple[bytes, bytes] | None = None,
+        port: int = 0,
+        connection_seconds: float | None = None,
     ) -> None:
         self.accounts = accounts
         self.port = port
@@ -70,6 +79,7 @@ class PubSubTwin:
         self.refusals: Counter[str] = Counter()
         self.hangups = 0
         self._certificate = certificate
+        self._connection_seconds = connection_seconds
         self._faults: deque[Fault] = deque()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -95,6 +105,8 @@ class PubSubTwin:
         # One listener per port, so that what was hung up is really gone; requests up to a little over the limit are
         # read, so that the refusal is the service's and not the transport's.
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 2 * MAX_REQUEST_BYTES)]
+        if self._connection_seconds is not None:
+            options.append(("grpc.max_connection_age_ms", int(self._connection_seconds * 1000)))
         server = grpc.aio.server(options=options)
         server.add_generic_rpc_handlers(tuple(self._handlers()))
         if self._certificate is None:
