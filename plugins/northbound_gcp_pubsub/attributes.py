@@ -16,8 +16,8 @@ MAX_VALUE_BYTES: Final = 1024
 #: and lengths).
 _PER_MESSAGE: Final = 24
 _PER_ATTRIBUTE: Final = 10
-#: What is added to the properties: the idempotency key, the time, and the ordering key.
-_ADDED: Final = 160
+#: What is added to the properties: the idempotency key, the time, and the ordering key, at the longest.
+_ADDED: Final = 256
 _CACHED: Final = 20_000
 
 

@@ -23,6 +23,8 @@ ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S
 SUBJECT_JWT: Final = "urn:ietf:params:oauth:token-type:jwt"
 #: Either allows publishing: developers.google.com/identity/protocols/oauth2/scopes#pubsub
 SCOPES: Final = frozenset(("https://www.googleapis.com/auth/pubsub", "https://www.googleapis.com/auth/cloud-platform"))
+#: What a federated token is asked for when it only serves to impersonate an account (google-auth, external_account).
+IAM_SCOPE: Final = "https://www.googleapis.com/auth/iam"
 #: An assertion is good for at most an hour: the page above, "exp".
 LONGEST_ASSERTION: Final = 3600
 #: "When making an access token request this value is always …": the page above, "aud".
@@ -73,7 +75,7 @@ class GoogleAccounts:
         self.issued = 0
         self._lock = threading.Lock()
         self._keys: dict[str, tuple[str, bytes]] = {}
-        self._tokens: dict[str, tuple[str, float]] = {}
+        self._tokens: dict[str, tuple[str, float, frozenset[str]]] = {}
         self._pool = make_key()
         self.pool_audience = (
             "//iam.googleapis.com/projects/123456789/locations/global/workloadIdentityPools/site/providers/building"
@@ -125,7 +127,7 @@ class GoogleAccounts:
     def expire_tokens(self) -> None:
         """End every access token issued so far."""
         with self._lock:
-            self._tokens = dict.fromkeys(self._tokens, ("", 0.0)) if self._tokens else {}
+            self._tokens = dict.fromkeys(self._tokens, ("", 0.0, frozenset()))
 
     # what the endpoints do
 
@@ -134,8 +136,7 @@ class GoogleAccounts:
         email, claims = self._signed_by_account(assertion)
         if claims.get("aud") != ASSERTION_AUDIENCE:
             raise Refused("invalid_grant", "Invalid JWT: aud is not the token endpoint.")
-        self._check_scope(str(claims.get("scope", "")).split())
-        return self.issue(email)
+        return self.issue(email, _checked(str(claims.get("scope", "")).split()))
 
     def exchange_subject(self, form: Mapping[str, str]) -> tuple[str, int]:
         """Return a federated access token for a token of the identity provider (RFC 8693); raises :class:`Refused`."""
@@ -143,23 +144,23 @@ class GoogleAccounts:
             raise Refused("invalid_request", "Invalid requested_token_type or subject_token_type.")
         if form.get("audience") != self.pool_audience:
             raise Refused("invalid_target", 'The target service indicated by the "audience" parameters is invalid.')
-        self._check_scope(form.get("scope", "").split())
+        scopes = _checked(form.get("scope", "").split(), IAM_SCOPE)
         claims = self._decode(form.get("subject_token", ""), self._pool.public, audience=self.pool_audience)
-        return self.issue(f"principal:{claims['sub']}")
+        return self.issue(f"principal:{claims['sub']}", scopes)
 
     def impersonate(self, token: str, email: str, scopes: Sequence[str]) -> tuple[str, int]:
         """Return an access token of ``email`` for a federated one, roles/iam.workloadIdentityUser granted."""
-        if not self.of_access_token(token).startswith("principal:"):
+        principal, held = self.of_access_token(token)
+        if not principal.startswith("principal:") or not held & {*SCOPES, IAM_SCOPE}:
             raise Refused("permission_denied", "Permission 'iam.serviceAccounts.getAccessToken' denied.")
-        self._check_scope(scopes)
-        return self.issue(email)
+        return self.issue(email, _checked(scopes))
 
-    def issue(self, principal: str) -> tuple[str, int]:
+    def issue(self, principal: str, scopes: frozenset[str] = SCOPES) -> tuple[str, int]:
         """Return a new access token and its seconds."""
         token = f"ya29.{secrets.token_urlsafe(32)}"
         with self._lock:
             self.issued += 1
-            self._tokens[token] = (principal, self.clock() + self.token_seconds)
+            self._tokens[token] = (principal, self.clock() + self.token_seconds, scopes)
         return token, self.token_seconds
 
     # what a service does with a token
@@ -168,23 +169,27 @@ class GoogleAccounts:
         """Return whose ``token`` is: an access token or a self-signed JWT for ``audience``. Raises :class:`Refused`."""
         if token.count(".") == 2 and token.startswith("ey"):
             return self._of_self_signed(token, audience)
-        return self.of_access_token(token)
+        principal, scopes = self.of_access_token(token)
+        if not scopes & SCOPES:
+            raise Refused("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "Request had insufficient authentication scopes.")
+        return principal
 
-    def of_access_token(self, token: str) -> str:
-        """Return whose access token it is; raises :class:`Refused`."""
+    def of_access_token(self, token: str) -> tuple[str, frozenset[str]]:
+        """Return whose access token it is, and for what; raises :class:`Refused`."""
+        nobody: tuple[str, float | None, frozenset[str]] = ("", None, frozenset())
         with self._lock:
-            principal, expires = self._tokens.get(token, ("", None))
+            principal, expires, scopes = self._tokens.get(token, nobody)
         if expires is None:
             raise Refused("ACCESS_TOKEN_TYPE_UNSUPPORTED", "unknown token")
         if self.clock() >= expires:
             raise Refused("ACCESS_TOKEN_EXPIRED", "expired token")
-        return principal
+        return principal, scopes
 
     def _of_self_signed(self, token: str, audience: str) -> str:
         email, claims = self._signed_by_account(token)
         # AIP-4111: the audience of the API, or a scope and no audience.
         if "scope" in claims:
-            self._check_scope(str(claims["scope"]).split())
+            _checked(str(claims["scope"]).split())
         elif claims.get("aud") != audience or claims.get("sub") != email:
             raise Refused("ACCESS_TOKEN_TYPE_UNSUPPORTED", "a JWT for another service")
         return email
@@ -218,7 +223,8 @@ class GoogleAccounts:
             raise Refused("invalid_grant", _UNREASONABLE)
         return claims
 
-    @staticmethod
-    def _check_scope(scopes: Sequence[str]) -> None:
-        if not SCOPES.intersection(scopes):
-            raise Refused("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
+
+def _checked(scopes: Sequence[str], *others: str) -> frozenset[str]:
+    if not {*SCOPES, *others}.intersection(scopes):
+        raise Refused("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
+    return frozenset(scopes)

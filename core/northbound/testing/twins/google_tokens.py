@@ -9,6 +9,7 @@ import json
 import re
 import ssl
 import threading
+import time
 import urllib.parse
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,12 +25,13 @@ _SECONDS: Final = re.compile(r"([0-9]{1,5})s")
 class TokenEndpoint:
     """Serves ``accounts`` over HTTP (or HTTPS) on a free loopback port, in threads of its own.
 
-    ``failing`` answers so many requests with 503; ``calls`` counts every request.
+    ``failing`` answers so many requests with 503; every answer takes ``delay`` seconds; ``calls`` counts requests.
     """
 
     def __init__(self, accounts: GoogleAccounts, *, tls: ssl.SSLContext | None = None) -> None:
         self.accounts = accounts
         self.failing = 0
+        self.delay = 0.0
         self.calls = 0
         endpoint = self
 
@@ -71,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one request."""
         twin = self.twin
         twin.calls += 1
+        time.sleep(twin.delay)
         length = int(self.headers.get("content-length") or 0)
         if not 0 < length <= _LARGEST:
             self._answer(413, {"error": "invalid_request"})

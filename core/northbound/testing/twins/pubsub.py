@@ -232,6 +232,8 @@ class PubSubTwin:
             return self.accounts.principal(token, AUDIENCE)
         except Refused as refusal:
             reason = error_details_pb2.ErrorInfo(reason=refusal.error, domain="googleapis.com")
+            if refusal.error == "ACCESS_TOKEN_SCOPE_INSUFFICIENT":
+                await self._refuse(context, Code.PERMISSION_DENIED, refusal.words, reason)
             await self._refuse(context, Code.UNAUTHENTICATED, _INVALID, reason)
 
     async def _topic(self, context: Any, name: str, principal: str, permission: str) -> Topic:
