@@ -253,7 +253,7 @@ class PubSubTwin:
         if fault is not None and not fault.after:
             await self._fail_with(context, fault)
         topic = await self._topic(context, request.topic, principal, PUBLISH)
-        problem = request_problem(request)
+        problem = request_problem(request) or topic.schema_problem(request.messages)
         if problem:
             await self._refuse(context, Code.INVALID_ARGUMENT, problem)
         await self._check_rates(context, topic, request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from northbound.testing.twins.pubsub_filters import Predicate, parse_filter
 from northbound.testing.twins.pubsub_limits import ORDERING_KEY_BYTES_PER_SECOND
@@ -113,11 +113,19 @@ class Topic:
         self.requests: list[int] = []
         """How many messages each publish request brought."""
         self.members: dict[str, set[str]] = {}
+        self.schema: Callable[[bytes], bool] | None = None
+        """Whether data is as the topic's schema wants it (cloud.google.com/pubsub/docs/schemas); ``None``: any is."""
         self._keys: dict[str, Bucket] = {}
 
     def permissions(self, principal: str) -> frozenset[str]:
         """Return what ``principal`` may do here."""
         return frozenset().union(*(ROLES[role] for role in self.members.get(principal, ())))
+
+    def schema_problem(self, messages: Iterable[Any]) -> str | None:
+        """Return why messages are refused by the schema of the topic."""
+        if self.schema is not None and not all(self.schema(message.data) for message in messages):
+            return "Invalid data in message: Message failed schema validation."
+        return None
 
     def key_pause(self, ordering_key: str, size: int) -> float:
         """Count ``size`` bytes of one ordering key; returns the seconds to wait where that is over its rate."""
