@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -15,16 +15,20 @@ MAX_VALUE_BYTES: Final = 1024
 #: Beside text and payload, on the wire: of a message, and of each of its attributes, at the longest (protobuf's tags
 #: and lengths).
 _PER_MESSAGE: Final = 24
-_PER_ATTRIBUTE: Final = 10
-#: What is added to the properties: the idempotency key, the time, and the ordering key, at the longest.
-_ADDED: Final = 256
+_PER_ATTRIBUTE: Final = 9
+#: The time, the ordering key, and what an idempotency key may grow by, with their framing.
+_ADDED: Final = 64
 _CACHED: Final = 20_000
 
 
 class Place(NamedTuple):
-    """What all messages of one topic have in common: their lane, the bytes beside the payload, and what is wrong."""
+    """What all messages of one topic have in common.
+
+    ``attributes`` are those that its ``properties`` become, ``size`` all bytes beside the payload.
+    """
 
     properties: Mapping[str, str]
+    attributes: Mapping[str, str]
     lane: int
     size: int
     problem: str | None
@@ -33,8 +37,9 @@ class Place(NamedTuple):
 class Attributes:
     """Makes attributes, and finds the lane of a topic: always the same, so that its order is kept over restarts."""
 
-    def __init__(self, lanes: int, idempotency_attribute: str) -> None:
+    def __init__(self, lanes: int, idempotency_attribute: str, chosen: Sequence[str] | None = None) -> None:
         self._lanes = lanes
+        self._chosen = None if chosen is None else frozenset(("topic", "retain", *chosen))
         self._key = idempotency_attribute
         self._places: dict[str, Place] = {}
 
@@ -50,18 +55,20 @@ class Attributes:
 
     def of(self, message: Outgoing) -> dict[str, str]:
         """Return all attributes of a message."""
-        attributes = {**message.properties, "time": str(message.time)}
+        attributes = {**self.place(message).attributes, "time": str(message.time)}
         if self._key:
             attributes[self._key] = message.key
         return attributes
 
     def _new_place(self, message: Outgoing) -> Place:
-        attributes = self.of(message)
-        size = _PER_MESSAGE + _ADDED
-        for name, value in message.properties.items():
+        properties, chosen = message.properties, self._chosen
+        attributes = properties if chosen is None else {k: v for k, v in properties.items() if k in chosen}
+        size = _PER_MESSAGE + _ADDED + len(self._key) + len(message.key)
+        for name, value in attributes.items():
             size += len(name.encode()) + len(value.encode()) + _PER_ATTRIBUTE
         lane = crc32(message.source_topic.encode()) % self._lanes
-        return Place(message.properties, lane, size, _problem(attributes))
+        problem = _problem({**attributes, "time": "", **({self._key: message.key} if self._key else {})})
+        return Place(properties, attributes, lane, size, problem)
 
 
 def _problem(attributes: Mapping[str, str]) -> str | None:

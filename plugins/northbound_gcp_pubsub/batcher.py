@@ -88,17 +88,25 @@ class _Lane:
 class Batcher:
     """Puts messages into requests and hands these to ``publish``.
 
-    ``rate`` bounds the bytes a second of each lane. ``requests`` and ``messages`` count what was acknowledged,
-    ``under_way`` the requests now.
+    A request waits ``collect`` seconds for more to join it; ``rate`` bounds the bytes a second of each lane.
+    ``requests`` and ``messages`` count what was acknowledged, ``under_way`` the requests now.
     """
 
     def __init__(
-        self, publish: Publish, lanes: int, *, request_messages: int, request_bytes: int, rate: float | None = None
+        self,
+        publish: Publish,
+        lanes: int,
+        *,
+        request_messages: int,
+        request_bytes: int,
+        collect: float = 0.0,
+        rate: float | None = None,
     ) -> None:
         self._publish = publish
         self._lanes = [_Lane(number, rate) for number in range(lanes)]
         self._most = request_messages
         self._most_bytes = request_bytes
+        self._collect = collect
         self._calls = 0
         self.requests = 0
         self.messages = 0
@@ -143,6 +151,8 @@ class Batcher:
     async def _drive(self, lane: _Lane, last: _Entry) -> None:
         """Send what waits in ``lane`` until ``last`` is done, and so all before it."""
         async with lane.turn:
+            if self._collect and not last.done and len(lane.queue) < self._most:
+                await asyncio.sleep(self._collect)
             while not last.done and (entries := lane.take(self._most, self._most_bytes)):
                 try:
                     await self._deliver(lane, entries)

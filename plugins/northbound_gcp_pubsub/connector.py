@@ -48,7 +48,7 @@ class PubSubConnector(northbound.Connector):
 
     def __init__(self, config: PubSubOptions, *, name: str) -> None:
         super().__init__(config, name=name)
-        self._attributes = Attributes(config.ordering_keys, config.idempotency_attribute)
+        self._attributes = Attributes(config.ordering_keys, config.idempotency_attribute, config.attributes)
         self._tokens: Tokens | None = None
         self._session: Session | None = None
         self._batcher = self._new_batcher()
@@ -162,6 +162,7 @@ class PubSubConnector(northbound.Connector):
             config.ordering_keys,
             request_messages=config.request_messages,
             request_bytes=int(config.request_bytes),
+            collect=config.collect.total_seconds(),
             rate=LANE_BYTES_PER_SECOND if config.ordering else None,
         )
 

@@ -90,6 +90,17 @@ class PubSubOptions(pydantic.BaseModel):
         le=MAX_REQUEST_BYTES - REQUEST_OVERHEAD,
         description="Bytes of one request at most.",
     )
+    collect: Duration = Field(
+        timedelta(0),
+        le=timedelta(seconds=10),
+        description="How long a message waits for others to share its request. A request is charged as 1,000 bytes at "
+        "the least.",
+    )
+    attributes: tuple[str, ...] | None = Field(
+        None,
+        description="Which parts of the address travel as attributes beside 'topic', such as ['kind', 'building']. "
+        "Fewer cost less. Default: all.",
+    )
     idempotency_attribute: str = Field(
         "key", max_length=100, description="Attribute that carries the idempotency key. Empty: none is sent."
     )
