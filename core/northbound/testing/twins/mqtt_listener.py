@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self, cast
 from weakref import WeakKeyDictionary
 
 from cryptography import x509
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
+
+from northbound.testing.twins.tls import TlsServer
 
 if TYPE_CHECKING:
     from northbound.testing.twins.mqtt_peer import MqttPeer
@@ -25,9 +28,9 @@ if TYPE_CHECKING:
 #: Bytes that may wait to be written to one client; one that does not read is cut off.
 MAX_UNREAD: Final = 4 * 1024 * 1024
 #: How long a client that was hung up on may take to read the last words: to close with its bytes unread would reset the
-#: connection, and it would never see them. TLS cannot be closed by half, so there the wait is short.
+#: connection, and it would never see them.
 LINGER_SECONDS: Final = 1.0
-LINGER_TLS_SECONDS: Final = 0.05
+HANDSHAKE_SECONDS: Final = 5.0
 
 
 class Greeting(NamedTuple):
@@ -47,24 +50,38 @@ class Greeting(NamedTuple):
 
 
 class Wire(asyncio.Protocol):
-    """One connection: bytes in, bytes out, WebSocket where the peer says so."""
+    """One connection: bytes in, bytes out, TLS and WebSocket around them where they are wanted."""
 
     def __init__(self, listener: MqttListener) -> None:
         self._listener = listener
         self._transport: asyncio.Transport | None = None
+        self._tls: TlsServer | None = None
         self._socket: ServerProtocol | None = None
-        self._peer: MqttPeer
-        self._closing: asyncio.TimerHandle | None = None
+        self._peer: MqttPeer | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._ended = False
         self.greeting = Greeting()
 
     # -- called by the transport --------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Find out who is there, and let the peer decide what is spoken."""
-        self._transport = stream = cast("asyncio.Transport", transport)
-        self.greeting = _greeting(stream, self._listener.server_names)
+        """Shake hands, where there is TLS."""
+        self._transport = cast("asyncio.Transport", transport)
         self._listener.wires.add(self)
+        remote = transport.get_extra_info("peername")
+        self.greeting = Greeting(f"{remote[0]}:{remote[1]}" if remote else "")
+        if self._listener.context is None:
+            self._begin()
+            return
+        self._tls = TlsServer(self._listener.context)
+        self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self.cut)
+
+    def _begin(self) -> None:
+        """Let the peer decide what is spoken, now that it is known who is there."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._tls is not None:
+            self.greeting = _greeting(self.greeting, self._tls.object, self._listener.server_names)
         self._peer = self._listener.peer(self)
         if self._peer.speaks_websocket():
             self._socket = ServerProtocol(
@@ -74,8 +91,29 @@ class Wire(asyncio.Protocol):
         self._peer.begin()
 
     def data_received(self, data: bytes) -> None:
-        """Hand MQTT's bytes to the peer."""
+        """Take off TLS and WebSocket."""
         if self._ended:
+            return
+        if self._tls is not None:
+            shaken = self._tls.established
+            try:
+                data = self._tls.receive(data)
+            except ssl.SSLError as error:
+                self._listener.refused_tls(error.reason or str(error))
+                self._send(self._tls.pending())
+                self.close()
+                return
+            self._send(self._tls.pending())
+            if not self._tls.established:
+                return
+            if not shaken:
+                self._begin()
+            if not data:
+                return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        if self._peer is None:
             return
         if self._socket is None:
             self._peer.receive(data)
@@ -83,63 +121,57 @@ class Wire(asyncio.Protocol):
         self._socket.receive_data(data)
         for event in self._socket.events_received():
             if isinstance(event, Request):
-                self._upgrade(self._socket, event)
+                self._upgrade(self._peer, self._socket, event)
             elif isinstance(event, Frame):
-                self._take_frame(event)
+                self._take_frame(self._peer, event)
         self._flush()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Tell the peer, once."""
         self._listener.forget(self)
         self._ended = True
-        if self._closing is not None:
-            self._closing.cancel()
-        self._peer.gone()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._peer is not None:
+            self._peer.gone()
 
     def pause_writing(self) -> None:
         """Take nothing more from a client that does not read."""
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self.listen(on=False)
 
     def resume_writing(self) -> None:
         """Go on."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self.listen(on=True)
 
     # -- called by the peer -------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
         """Send MQTT's bytes; a client that leaves too much unread is cut off."""
-        transport = self._transport
-        if transport is None or self._ended or transport.is_closing():
+        if self._ended:
             return
         if self._socket is None:
-            transport.write(data)
+            self._put(data)
         else:
             self._socket.send_binary(data)
             self._flush()
-        if transport.get_write_buffer_size() > MAX_UNREAD:
-            self.cut()
 
     def close(self) -> None:
         """Close after what was written has gone out and, in a short time, been read."""
         transport = self._transport
         if transport is None or self._ended:
             return
-        self._ended = True
-        if self._socket is not None and self._socket.handshake_exc is None and self._socket.state.name == "OPEN":
-            self._socket.send_close(1000)
+        if self._socket is not None and self._socket.state is State.OPEN:
+            self._socket.send_close(CloseCode.NORMAL_CLOSURE)
             self._flush()
-        loop = asyncio.get_running_loop()
-        if transport.can_write_eof():
-            transport.write_eof()
-            self._closing = loop.call_later(LINGER_SECONDS, transport.abort)
-        else:
-            self._closing = loop.call_later(LINGER_TLS_SECONDS, self._close_tls, transport)
-
-    def _close_tls(self, transport: asyncio.Transport) -> None:
-        transport.close()
-        self._closing = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+        if self._tls is not None:
+            self._tls.finish()
+            self._send(self._tls.pending())
+        self._ended = True
+        if transport.is_closing():
+            return
+        transport.resume_reading()
+        transport.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
 
     def cut(self) -> None:
         """Reset the connection."""
@@ -156,11 +188,27 @@ class Wire(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
+    # -- bytes out ----------------------------------------------------------------------------------------------
+
+    def _put(self, data: bytes) -> None:
+        if self._tls is not None:
+            self._tls.send(data)
+            data = self._tls.pending()
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or not data:
+            return
+        transport.write(data)
+        if transport.get_write_buffer_size() > MAX_UNREAD:
+            self.cut()
+
     # -- WebSocket ----------------------------------------------------------------------------------------------
 
-    def _upgrade(self, socket: ServerProtocol, request: Request) -> None:
+    def _upgrade(self, peer: MqttPeer, socket: ServerProtocol, request: Request) -> None:
         self.greeting = self.greeting._replace(path=request.path, headers=tuple(request.headers.raw_items()))
-        refusal = self._peer.on_upgrade(self.greeting)
+        refusal = peer.on_upgrade(self.greeting)
         if refusal is not None:
             status, words = refusal
             socket.send_response(socket.reject(status, f"{words}\n"))
@@ -169,31 +217,28 @@ class Wire(asyncio.Protocol):
         else:
             socket.send_response(socket.accept(request))  # refuses a subprotocol that is not ours by itself
 
-    def _take_frame(self, frame: Frame) -> None:
+    def _take_frame(self, peer: MqttPeer, frame: Frame) -> None:
         if frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
             if not self._ended:
-                self._peer.receive(bytes(frame.data))
+                peer.receive(bytes(frame.data))
         elif frame.opcode is Opcode.TEXT:  # [MQTT-6.0.0-1]
             self.close()
 
     def _flush(self) -> None:
-        transport, socket = self._transport, self._socket
-        if transport is None or socket is None:
+        if self._socket is None:
             return
-        for data in socket.data_to_send():
-            if transport.is_closing():
-                return
+        for data in self._socket.data_to_send():
             if data:
-                transport.write(data)
+                self._put(data)
             else:
-                transport.close()
-                return
+                self.close()
 
 
 class MqttListener:
     """Listens on 127.0.0.1; ``port`` is the port in use. ``peer`` makes the peer of each connection.
 
-    ``server_name_seen`` is told a client's SNI (``None`` without) and may refuse it by returning a TLS alert.
+    ``server_name_seen`` is told a client's SNI (``None`` without) and may refuse it by returning a TLS alert;
+    ``refused_tls`` is told why a handshake failed.
     ``path`` and ``subprotocols`` are for WebSocket.
     """
 
@@ -205,6 +250,7 @@ class MqttListener:
         host: str = "127.0.0.1",
         context: ssl.SSLContext | None = None,
         server_name_seen: Callable[[str | None], int | None] | None = None,
+        refused_tls: Callable[[str], None] | None = None,
         path: str = "/mqtt",
         subprotocols: Sequence[str] = ("mqtt",),
         max_message: int = 512 * 1024,
@@ -217,7 +263,8 @@ class MqttListener:
         self.max_message = max_message
         self.wires: set[Wire] = set()
         self.server_names: WeakKeyDictionary[ssl.SSLObject, str | None] = WeakKeyDictionary()
-        self._context = context
+        self.context = context
+        self.refused_tls = refused_tls or (lambda _why: None)
         self._server_name_seen = server_name_seen
         self._server: asyncio.Server | None = None
         self._left = asyncio.Event()
@@ -228,16 +275,10 @@ class MqttListener:
         self._left.set()
 
     async def __aenter__(self) -> Self:
-        if self._context is not None:
-            self._context.sni_callback = self._on_server_name
+        if self.context is not None:
+            self.context.sni_callback = self._on_server_name
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Wire(self),
-            self.host,
-            self.port,
-            ssl=self._context,
-            ssl_handshake_timeout=5.0 if self._context else None,
-        )
+        self._server = await loop.create_server(lambda: Wire(self), self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -258,12 +299,11 @@ class MqttListener:
         return self._server_name_seen(name) if self._server_name_seen is not None else None
 
 
-def _greeting(transport: asyncio.Transport, names: WeakKeyDictionary[ssl.SSLObject, str | None]) -> Greeting:
-    remote = transport.get_extra_info("peername")
-    where = f"{remote[0]}:{remote[1]}" if remote else ""
-    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-    if tls is None:
-        return Greeting(where)
+def _greeting(greeting: Greeting, tls: ssl.SSLObject, names: WeakKeyDictionary[ssl.SSLObject, str | None]) -> Greeting:
     shown = tls.getpeercert(binary_form=True)
-    certificate = x509.load_der_x509_certificate(shown) if shown else None
-    return Greeting(where, True, certificate, names.get(tls), tls.selected_alpn_protocol())
+    return greeting._replace(
+        tls=True,
+        certificate=x509.load_der_x509_certificate(shown) if shown else None,
+        server_name=names.get(tls),
+        alpn=tls.selected_alpn_protocol(),
+    )
