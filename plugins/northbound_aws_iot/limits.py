@@ -1,0 +1,52 @@
+"""What IoT Core accepts: "AWS IoT Core message broker and protocol limits and quotas" of the AWS General Reference."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from northbound import Limits
+from northbound_aws_iot.options import ConnectorOptions
+
+PAYLOAD: Final = 128 * 1024
+#: Version 5 counts the whole packet: fixed header 5, lengths of topic and properties 5, packet identifier 2.
+_PACKET: Final = 12
+_LONGEST_KEY: Final = 80  # of an idempotency key
+_USER_PROPERTY: Final = 5  # identifier and two lengths
+
+LIMITS: Final = Limits(
+    max_topic_levels=8,
+    max_topic_bytes=256,
+    max_payload_bytes=PAYLOAD,
+    payload_counts="payload+topic",
+    max_qos=1,
+    retain="native",
+    messages_per_second=100,
+    bytes_per_second=512 * 1024,
+    max_in_flight=100,
+    batch_messages=200,
+    batch_bytes=512 * 1024,
+    batches_in_flight=8,
+    keep_alive=(30, 1200),
+    metering_bytes=5 * 1024,
+)
+
+
+def limits_of(options: ConnectorOptions, packet_bytes: int = PAYLOAD, window: int = 100) -> Limits:
+    """Return the limits as configured; ``packet_bytes`` and ``window`` are those that the broker announced."""
+    beside = _PACKET + len(prefix_of(options))
+    if options.idempotency_property:
+        beside += _USER_PROPERTY + len(options.idempotency_property.encode()) + _LONGEST_KEY
+    lanes = options.connections
+    limits = LIMITS.narrowed(max_payload_bytes=max(1, packet_bytes - beside), max_in_flight=window * lanes)
+    # These two are not narrower than those of the class: several connections take more, a private broker may too.
+    return _with(limits, connections=lanes, messages_per_second=options.messages_per_second)
+
+
+def _with(limits: Limits, **changes: float) -> Limits:
+    values = {name: getattr(limits, name) for name in limits.__struct_fields__} | changes
+    return Limits(**values)
+
+
+def prefix_of(options: ConnectorOptions) -> str:
+    """Return the Basic Ingest prefix, which counts towards none of the limits of a topic."""
+    return f"$aws/rules/{options.rule}/" if options.rule else ""
