@@ -45,8 +45,6 @@ class AwsIotConnector(northbound.Connector):
         self._connected_at: dict[str, float] = {}
         self._doubtful = True  # whether TLS is tried first, since it is not known to work
         self._cause: tuple[DeliveryError, str] | None = None
-        if config.rule is not None:  # reserved topics keep no retained message
-            self.retained_kinds = frozenset()
 
     @property
     def destination(self) -> str:

@@ -65,9 +65,14 @@ async def check_tls(options: ConnectorOptions, *, alerts: bool = False) -> None:
         return  # a reset tells nothing that the SDK would not tell
     finally:
         if writer is not None:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            await _drop(writer)
+
+
+async def _drop(writer: asyncio.StreamWriter) -> None:
+    """Close at once: a good-bye in TLS would wait for the other side's."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def _context(options: ConnectorOptions) -> tuple[ssl.SSLContext, bool]:
@@ -119,7 +124,7 @@ async def clock_skew(options: ConnectorOptions, now: Callable[[], datetime]) -> 
                 writer.write(request.encode())
                 head = await reader.readuntil(b"\r\n\r\n")
             finally:
-                writer.close()
+                await _drop(writer)
         for line in head.decode("latin-1").splitlines():
             name, _, value = line.partition(":")
             if name.lower() == "date":

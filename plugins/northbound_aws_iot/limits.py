@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from northbound import Limits
 from northbound_aws_iot.options import ConnectorOptions
 
@@ -36,15 +38,15 @@ def limits_of(options: ConnectorOptions, packet_bytes: int = PAYLOAD, window: in
     beside = _PACKET + len(prefix_of(options))
     if options.idempotency_property:
         beside += _USER_PROPERTY + len(options.idempotency_property.encode()) + _LONGEST_KEY
-    lanes = options.connections
-    limits = LIMITS.narrowed(max_payload_bytes=max(1, packet_bytes - beside), max_in_flight=window * lanes)
-    # These two are not narrower than those of the class: several connections take more, a private broker may too.
-    return _with(limits, connections=lanes, messages_per_second=options.messages_per_second)
-
-
-def _with(limits: Limits, **changes: float) -> Limits:
-    values = {name: getattr(limits, name) for name in limits.__struct_fields__} | changes
-    return Limits(**values)
+    # Not only narrower than those of the class: several connections take more, a private broker may too.
+    return replace(
+        LIMITS,
+        max_payload_bytes=max(1, min(PAYLOAD, packet_bytes - beside)),
+        max_in_flight=window,
+        connections=options.connections,
+        messages_per_second=options.messages_per_second,
+        retain="none" if options.rule else "native",  # reserved topics keep no retained message
+    )
 
 
 def prefix_of(options: ConnectorOptions) -> str:

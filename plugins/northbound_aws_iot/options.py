@@ -45,7 +45,7 @@ _BELONGS: Final[dict[str, Auth]] = {
 class SignInOptions(pydantic.BaseModel):
     """How to sign in."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     auth: Auth = Field(
         "x509",

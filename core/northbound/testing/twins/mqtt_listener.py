@@ -60,6 +60,7 @@ class Wire(asyncio.Protocol):
         self._peer: MqttPeer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
+        self._fresh = True
         self.greeting = Greeting()
 
     # -- called by the transport --------------------------------------------------------------------------------
@@ -108,9 +109,10 @@ class Wire(asyncio.Protocol):
                 return
             if not shaken:
                 self._begin()
-            if not data:
-                return
-        self._take(data)
+        if data:
+            self._take(data)
+        if self._tls is not None and self._tls.finished:
+            self.close()
 
     def _take(self, data: bytes) -> None:
         if self._peer is None:
@@ -118,6 +120,10 @@ class Wire(asyncio.Protocol):
         if self._socket is None:
             self._peer.receive(data)
             return
+        if self._fresh and not data.startswith(b"GET "[: len(data)]):  # MQTT where a WebSocket is wanted
+            self.close()
+            return
+        self._fresh = False
         self._socket.receive_data(data)
         for event in self._socket.events_received():
             if isinstance(event, Request):

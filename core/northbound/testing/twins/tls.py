@@ -16,6 +16,7 @@ class TlsServer:
         self._out = ssl.MemoryBIO()
         self.object = context.wrap_bio(self._in, self._out, server_side=True)
         self.established = False
+        self.finished = False  # the other side has said that nothing more comes
 
     def receive(self, data: bytes) -> bytes:
         """Take what came from the network; return what the application gets. Raises ``ssl.SSLError``.
@@ -36,8 +37,9 @@ class TlsServer:
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLZeroReturnError:
-                break
+                piece = b""
             if not piece:
+                self.finished = True
                 break
             out.append(piece)
         return b"".join(out)
