@@ -12,12 +12,13 @@ import asyncio
 import contextlib
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from awscrt import io, mqtt5
 
-from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected
+from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected, Unavailable
 from northbound_aws_iot import failures, signing_in
 from northbound_aws_iot.options import ConnectorOptions
 
@@ -32,6 +33,8 @@ _SDK_PACE: Final = 100.0
 
 #: Stands for whatever ended the connection, which has words of its own.
 _LOST: Final = NotConnected("the connection is lost")
+#: A message that was not sent.
+_BEHIND: Final = Unavailable("an older message of its topic was not taken")
 
 
 class _Batch:
@@ -74,6 +77,9 @@ class Link:
         self._stopped = asyncio.Event()
         self._signing: Exception | None = None
         self._heard = 0.0
+        self._window = 100
+        self._unanswered = 0
+        self._followers: dict[str, deque[tuple[_Batch, int, Any]]] = {}  # of each topic that is under way
         self.lost: asyncio.Future[NotConnected] = self._loop.create_future()
         self.in_flight = 0
 
@@ -168,6 +174,7 @@ class Link:
     def _on_success(self, told: Any) -> None:
         self._heard = time.monotonic()
         if not self._opened.done():
+            self._window = told.negotiated_settings.receive_maximum_from_server
             self._opened.set_result(told.negotiated_settings)
 
     def _on_failure(self, told: Any) -> None:
@@ -206,19 +213,35 @@ class Link:
         return self.publish([self._packet(message) for message in batch])
 
     def publish(self, packets: Sequence[Any]) -> Coroutine[Any, Any, None]:
-        """Hand packets over, as :meth:`submit` does."""
+        """Hand packets over, as :meth:`submit` does.
+
+        Of one topic one is under way at a time: what IoT Core discards without a word, it would otherwise get behind a
+        newer value of the same topic.
+        """
         if self._client is None or self.lost.done():
             raise self.lost.result() if self.lost.done() else NotConnected("the connection is not open")
         pending = _Batch(len(packets), self._loop.create_future())
         self.in_flight += len(packets)
         for index, packet in enumerate(packets):
-            try:
-                future = self._client.publish(packet)
-            except Exception as error:  # noqa: BLE001 - raised for what the SDK will not send, by many types
-                self._settle(pending, index, Rejected(f"the SDK does not take the message: {error}"))
-                continue
-            future.add_done_callback(self._settler(pending, index, packet.topic))
+            followers = self._followers.get(packet.topic)
+            if followers is None:
+                self._followers[packet.topic] = deque()
+                self._put(pending, index, packet)
+            else:
+                followers.append((pending, index, packet))
         return self._wait(pending)
+
+    def _put(self, pending: _Batch, index: int, packet: Any) -> None:
+        if self._client is None or self.lost.done():
+            self._loop.call_soon(self._settle, pending, index, packet.topic, _LOST)
+            return
+        try:
+            future = self._client.publish(packet)
+        except Exception as error:  # noqa: BLE001 - raised for what the SDK will not send, by many types
+            refused = Rejected(f"the SDK does not take the message: {error}")
+            self._loop.call_soon(self._settle, pending, index, packet.topic, refused)
+            return
+        future.add_done_callback(self._settler(pending, index, packet.topic))
 
     def _packet(self, message: Outgoing) -> Any:
         name = self._options.idempotency_property
@@ -236,36 +259,71 @@ class Link:
         def settle(future: Any) -> None:  # on a thread of the SDK
             error = future.exception()
             if error is None:
-                failure = failures.puback_error(future.result().puback, topic)
-                self._post(self._answered, pending, index, failure)
+                self._post(self._answered, pending, index, topic, failures.puback_error(future.result().puback, topic))
             else:
-                self._post(self._settle, pending, index, failures.publish_error(error, topic) or _LOST)
+                self._post(self._settle, pending, index, topic, failures.publish_error(error, topic) or _LOST)
 
         return settle
 
-    def _answered(self, pending: _Batch, index: int, failure: DeliveryError | None) -> None:
+    def _answered(self, pending: _Batch, index: int, topic: str, failure: DeliveryError | None) -> None:
         self._heard = time.monotonic()
-        self._settle(pending, index, failure)
+        self._settle(pending, index, topic, failure)
 
-    def _settle(self, pending: _Batch, index: int, failure: DeliveryError | None) -> None:
+    def _settle(self, pending: _Batch, index: int, topic: str, failure: DeliveryError | None) -> None:
         if failure is not None:
             pending.failures[index] = failure
         self.in_flight -= 1
         pending.settle()
+        followers = self._followers[topic]
+        if not followers:
+            del self._followers[topic]
+        elif failure is None or isinstance(failure, Rejected):
+            self._put(*followers.popleft())
+        else:
+            behind = _LOST if failure is _LOST else _BEHIND
+            del self._followers[topic]
+            for other, place, _ in followers:
+                other.failures[place] = behind
+                self.in_flight -= 1
+                other.settle()
 
     async def _wait(self, pending: _Batch) -> None:
         if pending.left:
-            await pending.done
+            await self._settled(pending)
         found = pending.failures
         if not found:
             return
-        if self._heard < pending.since and all(isinstance(error, failures.Unacknowledged) for error in found.values()):
-            self._lose(NotConnected("IoT Core has acknowledged nothing in time; the connection is given up"))
-            found = dict.fromkeys(found, _LOST)
+        silent = [index for index, error in found.items() if isinstance(error, failures.Unacknowledged)]
+        if silent and self._is_useless(pending, len(silent)):
+            found = found | dict.fromkeys(silent, _LOST)
         if _LOST in found.values():
             reason = await self._reason()
             found = {index: reason if error is _LOST else error for index, error in found.items()}
         raise PartialDelivery(found)
+
+    async def _settled(self, pending: _Batch) -> None:
+        """Wait for the answers. The SDK has a time for each, but it begins when the message is written."""
+        most = 2 * self._options.ack_timeout.total_seconds()
+        while not pending.done.done():
+            left = max(self._heard, pending.since) + most - time.monotonic()
+            if left <= 0:
+                self._lose(NotConnected("IoT Core takes no messages any more; the connection is given up"))
+                raise self.lost.result()
+            await asyncio.wait([pending.done], timeout=left)
+
+    def _is_useless(self, pending: _Batch, silent: int) -> bool:
+        """Give the connection up where nobody answers, or where what was never answered has filled the window.
+
+        What the service discarded holds its place in the window for as long as the connection lasts, and the SDK then
+        sends nothing more, without a word.
+        """
+        self._unanswered += silent
+        if self._heard < pending.since:
+            self._lose(NotConnected("IoT Core has acknowledged nothing in time; the connection is given up"))
+        elif self._unanswered > self._window // 2:
+            words = f"{self._unanswered} messages were never acknowledged; a new connection frees their places"
+            self._lose(NotConnected(words))
+        return self.lost.done()
 
     async def _reason(self) -> NotConnected:
         """Return why the connection is gone; the SDK may tell it after it has failed the messages."""

@@ -418,6 +418,28 @@ async def test_what_is_never_acknowledged_is_sent_again(authority, pair):
         await it.close()
 
 
+async def test_a_window_filled_by_what_was_discarded_does_not_end_in_silence(authority, pair):
+    async with AwsIotTwin(authority, limits=AwsLimits(publishes=2000)) as twin:
+        twin.refuse_publish = lambda packet: 0 if packet.payload == b"lost" else None
+        it = connector(twin, pair, ack_timeout="1s", messages_per_second=1000)
+        await it.open()
+        others = asyncio.ensure_future(it.send([out("b")]))
+        with pytest.raises(PartialDelivery) as caught:
+            await asyncio.gather(it.send([out(f"a/{n}", b"lost") for n in range(60)]), _again(it, "b", 15))
+        assert isinstance(caught.value.failures[0], NotConnected)
+        assert "frees their places" in str(caught.value.failures[0])
+        with pytest.raises(NotConnected):
+            await it.lost()
+        await others
+        await it.close()
+
+
+async def _again(it: AwsIotConnector, topic: str, times: int) -> None:
+    for _ in range(times):
+        await it.send([out(topic)])
+        await asyncio.sleep(0.05)
+
+
 async def test_silence_ends_the_connection(authority, pair):
     async with AwsIotTwin(authority, limits=QUICK) as twin:
         it = connector(twin, pair, ack_timeout="1s")

@@ -176,7 +176,11 @@ class Wire(asyncio.Protocol):
         if transport.is_closing():
             return
         transport.resume_reading()
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:  # the client has reset the connection, and asyncio does not know it yet
+            transport.abort()
+            return
         self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
 
     def cut(self) -> None:
