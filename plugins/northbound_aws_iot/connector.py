@@ -12,6 +12,7 @@ import pydantic
 import northbound
 from northbound import Credential, DeliveryError, Lanes, NotConnected, Outgoing, PartialDelivery, Unauthorised
 from northbound_aws_iot import diagnosis
+from northbound_aws_iot.failures import WrongPin
 from northbound_aws_iot.limits import LIMITS, limits_of, prefix_of
 from northbound_aws_iot.options import ConnectorOptions
 from northbound_aws_iot.retained import RetainedQuota
@@ -44,6 +45,7 @@ class AwsIotConnector(northbound.Connector):
         self._retained = RetainedQuota(config.retained_per_topic, config.retained_per_second)
         self._connected_at: dict[str, float] = {}
         self._doubtful = True  # whether TLS is tried first, since it is not known to work
+        self._pin_refused = False
         self._cause: tuple[DeliveryError, str] | None = None
 
     @property
@@ -56,6 +58,8 @@ class AwsIotConnector(northbound.Connector):
     async def open(self) -> None:
         """Connect and sign in, on every lane; take in what IoT Core announces."""
         await self.close()
+        if self._pin_refused:
+            raise Unauthorised("the PIN was refused, and is not tried again: a token locks itself; set pkcs11_pin anew")
         config = self.config
         seconds = config.connect_timeout.total_seconds()
         try:
@@ -115,6 +119,7 @@ class AwsIotConnector(northbound.Connector):
     async def _better(self, error: DeliveryError) -> DeliveryError:
         """Return the error in words, where a handshake of our own tells more than the SDK's number."""
         self._cause = None
+        self._pin_refused = isinstance(error, WrongPin)
         name = getattr(error, "name", "")
         if "TLS" in name or "SOCKET_CLOSED" in name or "HANGUP" in name:
             try:

@@ -42,6 +42,10 @@ class Unacknowledged(Unavailable):
     """No PUBACK came in time; the message may have been taken all the same."""
 
 
+class WrongPin(Unauthorised):
+    """The PIN of a hardware module is refused, or its token is locked."""
+
+
 def spoken(packet: Any) -> str:
     """Return a reason code as people read it, with the words IoT Core put beside it."""
     code = packet.reason_code

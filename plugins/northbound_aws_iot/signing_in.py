@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -11,9 +12,11 @@ from urllib.parse import quote, unquote, urlsplit
 from awscrt import auth, http, io
 
 from northbound import NotConnected
+from northbound_aws_iot.failures import WrongPin
 from northbound_aws_iot.options import ConnectorOptions
 
 _SIGNED_FOR = "iotdevicegateway"
+_NUMBER = re.compile(r"^\d+ ")  # of the SDK's error, before its name
 
 
 def now() -> datetime:
@@ -34,7 +37,8 @@ def tls_context(options: ConnectorOptions) -> Any:
             context.alpn_list = [options.alpn_name]
         return io.ClientTlsContext(context)
     except Exception as error:  # noqa: BLE001 - the SDK raises OSError, RuntimeError, ValueError and its own
-        raise NotConnected(f"{_what(options)} cannot be used: {_plain(error)}") from None
+        words = f"{_what(options)} cannot be used: {_plain(error)}"
+        raise WrongPin(words) if "PIN_" in words else NotConnected(words) from None
 
 
 def _context(options: ConnectorOptions) -> Any:
@@ -73,7 +77,7 @@ def _what(options: ConnectorOptions) -> str:
 
 def _plain(error: Exception) -> str:
     name = getattr(error, "name", "")
-    return f"{getattr(error, 'message', error)} ({name})" if name else str(error)
+    return f"{getattr(error, 'message', error)} ({name})" if name else _NUMBER.sub("", str(error))
 
 
 def proxy(options: ConnectorOptions) -> Any | None:

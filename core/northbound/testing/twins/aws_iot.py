@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any, Final, Literal, Self
 
 from northbound.mqtt import Publish
-from northbound.rate import TokenBucket
 from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.aws_limits import AwsLimits
 from northbound.testing.twins.aws_peer import AwsPeer
@@ -22,6 +21,7 @@ from northbound.testing.twins.aws_policy import ALLOW_ALL, REGION, Policy
 from northbound.testing.twins.aws_shadow import Shadows
 from northbound.testing.twins.aws_sign_in import AccessKey, Authoriser
 from northbound.testing.twins.mqtt_listener import MqttListener, Wire
+from northbound.testing.twins.quota import Quota
 from northbound.testing.twins.record import Record
 
 #: Port 443 tells by ALPN what is spoken there. A3 protocols.md.
@@ -84,7 +84,7 @@ class AwsIotTwin(Record):
         #: The clock that signatures are held against; a test may set it wrong.
         self.clock: Callable[[], datetime | None] = lambda: None
         self.last_connect: dict[str, float] = {}
-        self._retained_rate = TokenBucket(self.limits.retained_per_second, self.limits.retained_per_second)
+        self._retained_rate = Quota(self.limits.retained_per_second)
         self._retained_at: dict[str, float] = {}
         context = authority.server_context(
             authority.server([endpoint, "127.0.0.1"]),
@@ -128,7 +128,7 @@ class AwsIotTwin(Record):
     def stall(self, *, on: bool, client_id: str | None = None) -> None:
         """Read nothing, and answer nothing, on the connections that stand; or go on."""
         for peer in self._chosen(client_id):
-            peer.wire.listen(on=not on)
+            peer.hold(on=on)
 
     def deactivate(self, serial: int) -> None:
         """Deactivate a certificate: its connections end, and it is refused from now on."""
@@ -149,11 +149,10 @@ class AwsIotTwin(Record):
         per_topic = self.limits.retained_per_topic
         if per_topic and now - self._retained_at.get(topic, -1e9) < 1 / per_topic - 1e-3:
             return f"more than {per_topic:g} retained messages a second on one topic"
-        if self._retained_rate.wait(now) > 0:
+        if not self._retained_rate.take():
             return "too many retained messages a second in this account"
         if payload and topic not in self.retained and len(self.retained) >= self.limits.retained:
             return "the account keeps no more retained messages"
-        self._retained_rate.take(1)
         if len(self._retained_at) > 100_000:
             self._retained_at.clear()
         self._retained_at[topic] = now

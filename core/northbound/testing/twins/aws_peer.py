@@ -39,6 +39,7 @@ from northbound.testing.twins import aws_shadow
 from northbound.testing.twins.aws_sign_in import Refused, authorise, verify_sigv4
 from northbound.testing.twins.mqtt_listener import Greeting, Wire
 from northbound.testing.twins.mqtt_peer import MqttPeer
+from northbound.testing.twins.quota import Quota
 from northbound.topics import TopicMatcher
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class AwsPeer(MqttPeer):
         super().__init__(wire)
         self._twin = twin
         limits = twin.limits
-        self._rate = TokenBucket(limits.publishes, limits.publishes)
+        self._rate = Quota(limits.publishes)
         self._throughput = TokenBucket(limits.throughput, limits.throughput)
         self._filters: dict[str, int] = {}
         self._matcher = TopicMatcher(())
@@ -108,8 +109,6 @@ class AwsPeer(MqttPeer):
             return UNSUPPORTED_VERSION, "MQTT 3.1 is not spoken"
         if not packet.client_id or len(packet.client_id.encode()) > limits.client_id:
             return CLIENT_ID_NOT_VALID, f"a client id has 1 to {limits.client_id} bytes"
-        if packet.will is not None and len(packet.will.payload) > limits.payload:
-            return PACKET_TOO_LARGE, "the will is too large"
         self._principal = self._principal or self._who(packet)
         asked = {"PersistentConnect"} if not packet.clean_start or packet.properties.session_expiry else set()
         if packet.will is not None:
@@ -210,10 +209,9 @@ class AwsPeer(MqttPeer):
         if self.version == 4 and len(self.unacknowledged) > twin.limits.unacknowledged:
             twin.refuse(self.client_id, "publish", "too many unacknowledged")  # "not accepted": A1
             return
-        if self._rate.wait(time.monotonic()) > 0:
+        if not self._rate.take():
             self._too_fast(packet)
             return
-        self._rate.take(1)
         refused = twin.refuse_publish(packet)
         if refused is not None:
             self._refuse(packet, refused, "as the test wants")
@@ -241,8 +239,8 @@ class AwsPeer(MqttPeer):
         self._throughput.take(len(packet.topic) + len(packet.payload))
         wait = self._throughput.wait(time.monotonic())
         if wait > 0:
-            self.wire.listen(on=False)
-            asyncio.get_running_loop().call_later(wait, lambda: self.wire.listen(on=True))
+            self.hold(on=True)
+            asyncio.get_running_loop().call_later(wait, lambda: self.hold(on=False))
 
     def _malformed(self, packet: Publish) -> bool:
         """Hang up on what the protocol or the service forbids."""

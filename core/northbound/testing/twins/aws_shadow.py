@@ -8,8 +8,8 @@ import time
 from collections import Counter
 from typing import Any, Final, NamedTuple
 
-from northbound.rate import TokenBucket
 from northbound.testing.twins.aws_limits import AwsLimits
+from northbound.testing.twins.quota import Quota
 
 #: $aws/things/<thing>/shadow[/name/<shadow>]/<update|get|delete>: A3, reserved-topics.md.
 TOPIC: Final = re.compile(r"\$aws/things/([^/]{1,128})/shadow(?:/name/([^/]+))?/(update|get|delete)")
@@ -30,17 +30,15 @@ class Shadows:
         self.documents: dict[tuple[str, str | None], dict[str, Any]] = {}
         self.versions: Counter[tuple[str, str | None]] = Counter()
         self.in_flight: Counter[str] = Counter()
-        self._rates: dict[str, TokenBucket] = {}
+        self._rates: dict[str, Quota] = {}
 
     def too_many(self, thing: str) -> str | None:
         """Return why one more request to a thing is refused, else ``None``."""
         limits = self._limits
         if self.in_flight[thing] >= limits.shadow_in_flight:
             return "too many requests in flight"
-        bucket = self._rates.setdefault(thing, TokenBucket(limits.shadow_per_second, limits.shadow_per_second))
-        if bucket.wait(time.monotonic()) > 0:
+        if not self._rates.setdefault(thing, Quota(limits.shadow_per_second)).take():
             return "too many requests per second"
-        bucket.take(1)
         return None
 
     def ask(self, thing: str, name: str | None, verb: str, payload: bytes) -> Answer:

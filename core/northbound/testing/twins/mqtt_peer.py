@@ -7,6 +7,8 @@ enforced at one and a half times; topic aliases and the receive maximum are thos
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -54,6 +56,8 @@ class MqttPeer:
         self.closed = False
         self._decoder = Decoder(None, self.max_packet)
         self._aliases: dict[int, str] = {}
+        self._waiting: deque[Packet] = deque()
+        self._held = False
         self._heard = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -143,6 +147,13 @@ class MqttPeer:
         self._end()
         self.wire.close()
 
+    def hold(self, *, on: bool) -> None:
+        """Do nothing more for this client, and read nothing more from it; or go on."""
+        self._held = on
+        self.wire.listen(on=not on)
+        if not on:
+            self._work()
+
     def cut(self) -> None:
         """Reset the connection without a word."""
         self._end()
@@ -162,13 +173,21 @@ class MqttPeer:
         if self.closed:
             return
         self._heard = asyncio.get_running_loop().time()
+        violation: ProtocolError | None = None
+        packets: Sequence[Packet]
         try:
-            try:
-                packets = self._decoder.feed(data)
-            except ProtocolError as error:
-                self._take(error.packets)
-                raise
-            self._take(packets)
+            packets = self._decoder.feed(data)
+        except ProtocolError as error:
+            packets, violation = error.packets, error
+        self._waiting.extend(packets)
+        self._work()
+        if violation is not None and not self.closed:
+            self.on_violation(violation)
+
+    def _work(self) -> None:
+        try:
+            while self._waiting and not self._held and not self.closed:
+                self._take(self._waiting.popleft())
         except ProtocolError as error:
             if not self.closed:
                 self.on_violation(error)
@@ -180,29 +199,26 @@ class MqttPeer:
 
     # -- the protocol -------------------------------------------------------------------------------------------
 
-    def _take(self, packets: list[Packet]) -> None:
-        for packet in packets:
-            if self.closed:
-                return
-            if self.connect is None:
-                self._first(packet)
-            elif isinstance(packet, Publish):
-                self._publish(packet)
-            elif isinstance(packet, Pingreq):
-                self.send(Pingresp())
-            elif isinstance(packet, Subscribe):
-                self.on_subscribe(packet)
-            elif isinstance(packet, Unsubscribe):
-                self.on_unsubscribe(packet)
-            elif isinstance(packet, Puback | Pubrec | Pubcomp):
-                self.on_acknowledged(packet)
-            elif isinstance(packet, Pubrel):
-                self.on_pubrel(packet)
-            elif isinstance(packet, Disconnect):
-                self.on_disconnect(packet)
-                self.hang_up()
-            else:  # [MQTT-3.1.0-2] and what only a server sends
-                raise ProtocolError(PROTOCOL, f"a client does not send {type(packet).__name__.upper()} here")
+    def _take(self, packet: Packet) -> None:
+        if self.connect is None:
+            self._first(packet)
+        elif isinstance(packet, Publish):
+            self._publish(packet)
+        elif isinstance(packet, Pingreq):
+            self.send(Pingresp())
+        elif isinstance(packet, Subscribe):
+            self.on_subscribe(packet)
+        elif isinstance(packet, Unsubscribe):
+            self.on_unsubscribe(packet)
+        elif isinstance(packet, Puback | Pubrec | Pubcomp):
+            self.on_acknowledged(packet)
+        elif isinstance(packet, Pubrel):
+            self.on_pubrel(packet)
+        elif isinstance(packet, Disconnect):
+            self.on_disconnect(packet)
+            self.hang_up()
+        else:  # [MQTT-3.1.0-2] and what only a server sends
+            raise ProtocolError(PROTOCOL, f"a client does not send {type(packet).__name__.upper()} here")
 
     def _first(self, packet: Packet) -> None:
         if not isinstance(packet, Connect):
