@@ -1,0 +1,93 @@
+"""The quotas of retained messages, kept on our side: so many a second of one topic, and altogether."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from northbound import DeliveryError, Outgoing, PartialDelivery
+
+_FORGET_AT: Final = 10_000  # topics whose time has passed are forgotten when so many are known
+
+
+class _Turn:
+    """One topic: whose turn it is, and when the next may come."""
+
+    __slots__ = ("free_at", "lock", "waiting")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+        self.free_at = 0.0
+
+
+class RetainedQuota:
+    """Holds retained messages back until their topic and the account may have one more.
+
+    The next of a topic waits from the acknowledgement of the one before: so it cannot arrive too early.
+    """
+
+    def __init__(self, per_topic: float, per_second: float) -> None:
+        self._pause = 1 / per_topic if per_topic else 0.0
+        self._share = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+        self._turns: dict[str, _Turn] = {}
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a quota at all."""
+        return bool(self._pause or self._share)
+
+    @property
+    def held_back(self) -> int:
+        """How many wait now, beyond the one of their topic that is under way."""
+        return sum(max(0, turn.waiting - 1) for turn in self._turns.values())
+
+    async def send(self, batch: Sequence[Outgoing], deliver: Callable[[Sequence[Outgoing]], Awaitable[None]]) -> None:
+        """Deliver ``batch``; each topic keeps its order. Raises ``PartialDelivery``."""
+        failures: dict[int, DeliveryError] = {}
+        self._forget()
+        async with asyncio.TaskGroup() as tasks:
+            for index, message in enumerate(batch):
+                turn = self._turns.setdefault(message.topic, _Turn())
+                turn.waiting += 1
+                tasks.create_task(self._one(turn, index, message, deliver, failures), name="retained")
+        if failures:
+            raise PartialDelivery(failures)
+
+    async def _one(
+        self,
+        turn: _Turn,
+        index: int,
+        message: Outgoing,
+        deliver: Callable[[Sequence[Outgoing]], Awaitable[None]],
+        failures: dict[int, DeliveryError],
+    ) -> None:
+        try:
+            async with turn.lock:
+                await self._until(turn)
+                try:
+                    await deliver([message])
+                except PartialDelivery as error:
+                    failures[index] = error.failures[0]
+                except DeliveryError as error:
+                    failures[index] = error
+                finally:
+                    turn.free_at = time.monotonic() + self._pause
+        finally:
+            turn.waiting -= 1
+
+    async def _until(self, turn: _Turn) -> None:
+        now = time.monotonic()
+        self._next = max(self._next, now) + self._share
+        until = max(turn.free_at, self._next - self._share)
+        if until > now:
+            await asyncio.sleep(until - now)
+
+    def _forget(self) -> None:
+        if len(self._turns) < _FORGET_AT:
+            return
+        now = time.monotonic()
+        self._turns = {topic: turn for topic, turn in self._turns.items() if turn.waiting or turn.free_at > now}
