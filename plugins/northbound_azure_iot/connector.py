@@ -11,13 +11,14 @@ import msgspec
 import pydantic
 
 import northbound
-from northbound import Credential, DeliveryError, Lanes, NotConnected, Outgoing
+from northbound import Credential, DeliveryError, Lanes, NotConnected, Outgoing, PartialDelivery
 from northbound_azure_iot import explanations
 from northbound_azure_iot.identity import Identity
 from northbound_azure_iot.lane import Lane
 from northbound_azure_iot.memory import Memory
 from northbound_azure_iot.metering import Meter
 from northbound_azure_iot.options import LONGEST_KEEP_ALIVE, TIERS, ConnectorOptions
+from northbound_azure_iot.pacing import Pace
 from northbound_azure_iot.packing import LARGEST_MESSAGE
 
 #: What is sent beside the properties that shaping knows of: content type and encoding (values), the creation time (name
@@ -55,6 +56,8 @@ class AzureIotConnector(northbound.Connector):
         self._meter.resume(*self._memory.metered)
         self._lanes = [Lane(config, Identity(config, own, self._memory), self._meter) for own in config.all_identities]
         self._spread = Lanes([lane.deliver for lane in self._lanes], sticky=True)
+        self._pace = Pace(config.sends_per_second)
+        self._turn = asyncio.Lock()  # fair: calls of send keep their order while they wait
         self._next_batch = self._noted = 0.0
         count = len(self._lanes)
         self.limits = msgspec.structs.replace(
@@ -62,7 +65,7 @@ class AzureIotConnector(northbound.Connector):
             connections=count,
             metering_bytes=facts.chunk,
             max_in_flight=config.max_inflight,
-            # The rate is the hub's, for all its devices. Of batches it is not states that count: see _gather.
+            # The rate is the hub's, for all its devices. Of batches it is not states that count: see Pace.
             messages_per_second=None if config.batch else config.sends_per_second / count,
             batch_messages=_BATCHED if config.batch else 100,
             batches_in_flight=1 if config.batch else 4,
@@ -84,6 +87,7 @@ class AzureIotConnector(northbound.Connector):
         except* DeliveryError as group:
             failure = _first(group)
         else:
+            self._pace.opened()
             return
         await self.close()
         raise failure.with_traceback(None)
@@ -98,19 +102,35 @@ class AzureIotConnector(northbound.Connector):
 
     async def send(self, batch: Sequence[Outgoing]) -> None:
         """Publish; returns when the hub has acknowledged every message."""
-        if self.config.batch is not None:
-            await self._gather(len(batch))
+        count = len(batch)
+        async with self._turn:
+            if self.config.batch is not None:
+                await self._gather(count)
+            while pause := self._pace.wait(time.monotonic()):  # noqa: ASYNC110 - time is what it waits for
+                await asyncio.sleep(pause)
+            if self.config.batch is None:
+                self._pace.take(count)
         before = self._meter.messages
         try:
             await self._spread.send(batch)
+        except PartialDelivery as error:
+            self._pace.acknowledged(count - len(error.failures))
+            if any(isinstance(one, NotConnected) for one in error.failures.values()):
+                self._pace.hung_up(time.monotonic())
+            raise
+        else:
+            self._pace.acknowledged(count)
         finally:
-            now = time.monotonic()
-            if self.config.batch is not None:
-                # messages, not states, are what the hub's rate is about
-                paid = max(0, self._meter.messages - before) / self.config.sends_per_second
-                self._next_batch = now + max(paid, self._linger(len(batch)))
-            if now - self._noted >= _NOTE_SECONDS:
-                self._note()
+            self._sent(count, self._meter.messages - before)
+
+    def _sent(self, states: int, messages: int) -> None:
+        """Take note of a call of ``send``: when the next batch may go, and what is to be remembered."""
+        now = time.monotonic()
+        if self.config.batch is not None:
+            self._pace.take(max(0, messages))  # messages, not states, are what the hub's rate is about
+            self._next_batch = now + self._linger(states)
+        if now - self._noted >= _NOTE_SECONDS:
+            self._note()
 
     async def _gather(self, count: int) -> None:
         """Wait until the next batch may go. Meanwhile the store gathers what the one after it will hold."""
@@ -161,6 +181,7 @@ class AzureIotConnector(northbound.Connector):
             "daily_quota_of_the_hub": float(facts.per_day * self.config.units),
             "identities": float(len(self._lanes)),
             "identities_connected": float(sum(lane.connected for lane in self._lanes)),
+            "messages_per_second_allowed": self._pace.rate,
             "tokens_renewed": float(sum(lane.renewals for lane in self._lanes)),
         }
         if self.config.daily_budget is not None:

@@ -155,6 +155,7 @@ class Identity:
         elif own.shared_access_signature is not None:
             expires = tokens.expiry_of(own.shared_access_signature.get_secret_value())
             found.append(Credential("SAS token", None if expires is None else datetime.fromtimestamp(expires, UTC)))
-        elif self.token is not None:
-            found.append(Credential("SAS token", datetime.fromtimestamp(self.token.expires, UTC), renewed=True))
+        elif self._key is not None:
+            ends = None if self.token is None else datetime.fromtimestamp(self.token.expires, UTC)
+            found.append(Credential("SAS token", ends, renewed=True))
         return found
