@@ -5,6 +5,7 @@ Each entity is a property under ``northbound``, named by its id; keys that the t
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any, Final
 from urllib.parse import unquote
@@ -46,6 +47,7 @@ class ReportedProperties:
         self._asking = Asking(_RESPONSES)
         self._other = 0  # the size of what others report there
         self._entities: dict[str, Any] = {}
+        self._turn = asyncio.Lock()  # each patch is made of what the one before it has left
 
     def take(self, messages: list[Received]) -> None:
         """Take what the hub published on the connection."""
@@ -79,6 +81,10 @@ class ReportedProperties:
         """
         key = allowed_key(entity)
         value = allowed_value(msgspec.json.decode(payload)) if payload else None
+        async with self._turn:
+            await self._patch(client, key, value)
+
+    async def _patch(self, client: Client, key: str, value: Any) -> None:
         self._check_room(key, value)
         patch = {ROOT: {key: difference(self._entities.get(key), value)}}
         answer = await self._asking.ask(client, _PATCH, msgspec.json.encode(patch), self._seconds)
