@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from datetime import timedelta
 from typing import Final, Literal, NamedTuple
@@ -13,7 +11,7 @@ from pydantic import ByteSize, ConfigDict, Field, SecretStr
 
 from northbound import ConfigPath, Duration
 from northbound.mqtt import ProxyAddress, parse_pin, parse_proxy
-from northbound_azure_iot.tokens import parse_connection_string
+from northbound_azure_iot.tokens import check_key, parse_connection_string
 
 Tier = Literal["F1", "B1", "B2", "B3", "S1", "S2", "S3"]
 
@@ -86,6 +84,13 @@ class IdentityOptions(pydantic.BaseModel):
     @classmethod
     def _symmetric_key(cls, value: SecretStr | None) -> SecretStr | None:
         return _checked_key(value)
+
+    @pydantic.field_validator("shared_access_signature")
+    @classmethod
+    def _shared_access_signature(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith("SharedAccessSignature sr="):
+            raise ValueError("a token begins with 'SharedAccessSignature sr='")
+        return value
 
     @property
     def given(self) -> list[str]:
@@ -265,10 +270,5 @@ class ConnectorOptions(IdentityOptions):
 
 def _checked_key(value: SecretStr | None) -> SecretStr | None:
     if value is not None:
-        try:
-            size = len(base64.b64decode(value.get_secret_value(), validate=True))
-        except (binascii.Error, ValueError):
-            size = 0
-        if not 16 <= size <= 64:
-            raise ValueError("a key is Base64 of 16 to 64 bytes, as the portal shows it")
+        check_key(value.get_secret_value())
     return value

@@ -7,6 +7,7 @@ it takes a quarter of a second and 25 MB.
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 from typing import NamedTuple
@@ -49,13 +50,26 @@ def parse_connection_string(text: str) -> ConnectionString:
             "this connection string is the hub's and opens it for all devices: take the one of a device (Devices, then "
             "the device, then Primary connection string)"
         )
+    key = found.get(sdk.SHARED_ACCESS_KEY)
+    if key is not None:
+        check_key(key)
     return ConnectionString(
         found[sdk.HOST_NAME],
         found[sdk.DEVICE_ID],
         found.get(sdk.MODULE_ID),
-        found.get(sdk.SHARED_ACCESS_KEY),
+        key,
         found.get(sdk.GATEWAY_HOST_NAME),
     )
+
+
+def check_key(key: str) -> None:
+    """Raise ``ValueError`` where ``key`` is none (iot-dps concepts-symmetric-key-attestation: 16 to 64 bytes)."""
+    try:
+        size = len(base64.b64decode(key, validate=True))
+    except (binascii.Error, ValueError):
+        size = 0
+    if not 16 <= size <= 64:
+        raise ValueError("a key is Base64 of 16 to 64 bytes, as the portal shows it")
 
 
 def prepare() -> None:
