@@ -1,0 +1,211 @@
+"""One device's connection: signing in, delivering in order, renewing the token, telling poison from a closed hub.
+
+A token cannot be renewed on a connection, and a device has one connection only. So when a token nears its end, what is
+under way is waited for and the connection made anew; what comes meanwhile waits its turn. Nothing fails.
+
+Over MQTT the hub gives no reasons: a message it dislikes, a used-up quota and too many messages all are a hang-up.
+After one that took messages with it and acknowledged none, the next connection first sends a message of its own. Where
+that is not taken either, no message is at fault: opening fails, and nothing of the backlog is tried, let alone set
+aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected, Unauthorised
+from northbound.mqtt import Client, Publish
+from northbound_azure_iot.bag import CONTENT_ENCODING, CONTENT_TYPE, size_of, write_bag
+from northbound_azure_iot.device_twin import ReportedProperties
+from northbound_azure_iot.identity import Identity
+from northbound_azure_iot.metering import Meter
+from northbound_azure_iot.options import ConnectorOptions
+from northbound_azure_iot.packing import Packet, TooLarge, pack_each, pack_many
+
+log = logging.getLogger(__name__)
+_TRIAL: Final = {CONTENT_TYPE: "application/json", CONTENT_ENCODING: "utf-8", "kind": "trial"}
+_TRIAL_BODY: Final = b"{}"
+#: Where the hub takes no message at all: how long to wait after the second and the fifth time in a row, at least.
+_CLOSED_HUB_SECONDS: Final = ((5, 60.0), (2, 20.0))
+
+
+class Lane:
+    """See the module. One connection at a time; :meth:`open` after a loss makes the next."""
+
+    def __init__(self, options: ConnectorOptions, identity: Identity, meter: Meter) -> None:
+        self.identity = identity
+        self.renewals = 0
+        self.twin_skipped = 0
+        self._options = options
+        self._meter = meter
+        self._client: Client | None = None
+        self._twin: ReportedProperties | None = None
+        self._turn = asyncio.Lock()  # fair: who comes first goes first; held while the connection is made anew
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._acknowledged = False  # something, on the latest connection
+        self._failed = False  # something was under way when it ended
+        self._refusals = 0  # of our own message, in a row
+
+    @property
+    def connected(self) -> bool:
+        """Whether the hub has accepted the connection and it has not ended."""
+        return self._client is not None and self._client.connected
+
+    # -- the connection -----------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Sign in, by way of the provisioning service where need be. Raises the errors of a connector's ``open``."""
+        await self.close()
+        identity = self.identity
+        asked = await identity.resolve()
+        try:
+            await self._connect()
+        except Unauthorised:
+            if asked or not identity.provisioned:
+                raise
+            # the device may have been moved to another hub
+            await identity.resolve(anew=True)
+            await self._connect()
+
+    async def _connect(self) -> None:
+        twin = None
+        if self._options.metadata != "message":
+            twin = ReportedProperties(self._options.ack_timeout.total_seconds())
+        client = Client(self.identity.client_options(), on_messages=None if twin is None else twin.take)
+        try:
+            await client.connect()
+            if self._failed and not self._acknowledged:
+                await self._try(client)
+            self._acknowledged = self._failed = False
+            if twin is not None:
+                await twin.begin(client)
+        except BaseException:
+            await client.disconnect()
+            raise
+        self._client, self._twin = client, twin
+
+    async def _try(self, client: Client) -> None:
+        """Send a message of our own, to which the hub cannot object."""
+        self._meter.take(size_of(_TRIAL, _TRIAL_BODY))
+        try:
+            await client.publish([Publish(self.identity.events_topic + write_bag(_TRIAL), _TRIAL_BODY, 1)])
+        except NotConnected as error:
+            self._refusals += 1
+            wait = next((seconds for times, seconds in _CLOSED_HUB_SECONDS if self._refusals >= times), None)
+            raise NotConnected(
+                f"the hub accepts the connection of {self.identity.name} and then takes no message at all, as it does "
+                f"when its daily quota is used up (403002) or it is sent too much (429): {error}",
+                retry_after=wait,
+            ) from None
+        self._refusals = 0
+
+    async def lost(self) -> NoReturn:
+        """Wait until the connection is lost and raise why; meanwhile, renew the token in time."""
+        while True:
+            client = self._require()
+            try:
+                async with asyncio.timeout(self.identity.renewal_in()):
+                    await client.lost()
+            except TimeoutError:
+                await self._renew()
+
+    async def _renew(self) -> None:
+        async with self._turn:
+            while self._under_way:
+                self._idle.clear()
+                await self._idle.wait()
+            client, self._client = self._require(), None
+            await client.disconnect()
+            await self._connect()
+        self.renewals += 1
+        log.debug("%s: connected with a new token", self.identity.name)
+
+    async def close(self) -> None:
+        """Say good-bye. May be called when not open, and twice."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.disconnect()
+
+    def _require(self) -> Client:
+        if self._client is None:
+            raise NotConnected(f"{self.identity.name} is not connected")
+        return self._client
+
+    # -- delivery -----------------------------------------------------------------------------------------------
+
+    async def deliver(self, batch: Sequence[Outgoing]) -> None:
+        """Send messages in order; returns when all are acknowledged. Calls may overlap.
+
+        Everything up to the first wait is done at once, but for a connection that is being renewed.
+        """
+        async with self._turn:
+            client = self._require()
+        self._under_way += 1
+        failures: dict[int, DeliveryError] = {}
+        try:
+            await self._publish(client, batch, failures)
+            if self._twin is not None:
+                await self._report(client, self._twin, batch, failures)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+        if failures:
+            raise PartialDelivery(failures)
+
+    async def _publish(self, client: Client, batch: Sequence[Outgoing], failures: dict[int, DeliveryError]) -> None:
+        packets = self._affordable(batch, failures)
+        if not packets:
+            return
+        events = self.identity.events_topic
+        try:
+            await client.publish([Publish(events + packet.bag, packet.body, 1) for packet in packets])
+        except PartialDelivery as error:
+            failed = error.failures
+        except DeliveryError as error:
+            failed = dict.fromkeys(range(len(packets)), error)
+        else:
+            failed = {}
+        self._acknowledged |= len(failed) < len(packets)
+        self._failed |= any(isinstance(error, NotConnected) for error in failed.values())
+        failures.update({index: error for place, error in failed.items() for index in packets[place].indices})
+
+    def _affordable(self, batch: Sequence[Outgoing], failures: dict[int, DeliveryError]) -> list[Packet]:
+        """Return what can be sent today, in order; the rest fails until tomorrow, what is too large for good."""
+        only_twin = self._options.metadata == "twin"
+        indices = [index for index, message in enumerate(batch) if not (only_twin and message.kind == "metadata")]
+        most = self._options.batch
+        packed = pack_each(batch, indices) if most is None else pack_many(batch, indices, most)
+        packets: list[Packet] = []
+        for place, packet in enumerate(packed):
+            if isinstance(packet, TooLarge):
+                failures[packet.index] = packet.error
+            elif self._meter.take(packet.size):
+                packets.append(packet)
+            else:
+                later = [index for one in packed[place:] if isinstance(one, Packet) for index in one.indices]
+                failures.update(dict.fromkeys(later, self._meter.used_up()))
+                break
+        return packets
+
+    async def _report(
+        self, client: Client, twin: ReportedProperties, batch: Sequence[Outgoing], failures: dict[int, DeliveryError]
+    ) -> None:
+        """Put metadata into the twin. Where it went out as a message too, what the twin cannot take is no loss."""
+        for index, message in enumerate(batch):
+            if message.kind != "metadata" or index in failures:
+                continue
+            try:
+                await twin.report(client, message.properties.get("id", message.topic), message.payload)
+            except Rejected as error:
+                if self._options.metadata == "twin":
+                    failures[index] = error
+                else:
+                    self.twin_skipped += 1
+                    log.warning("%s: not in the twin: %s", self.identity.name, error)
+            except DeliveryError as error:
+                failures[index] = error
