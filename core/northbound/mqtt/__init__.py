@@ -3,16 +3,18 @@
 ``import northbound.mqtt`` is the whole surface of this part; why it exists is in DESIGN, "Why an MQTT implementation of
 our own". Below it stand, each importing only those above: ``errors`` and ``reasons`` (what can go wrong, in words),
 ``properties`` and ``packets`` (values), ``encoder`` and ``decoder`` (values ↔ bytes), ``session`` (what a client does
-next, told the time and the bytes) and ``client`` (the same, driven by asyncio).
+next, told the time and the bytes) and ``client`` (the same, driven by asyncio). Beside them, imported where they are
+asked for: ``transports``, ``websocket``, ``proxies`` and ``pins``.
 """
 
+from northbound.mqtt.addresses import PORTS, BrokerAddress, ProxyAddress, Scheme, parse_pin, parse_proxy, parse_url
 from northbound.mqtt.client import Client, Dial
 from northbound.mqtt.decoder import Decoder
 from northbound.mqtt.encoder import encode
 from northbound.mqtt.errors import ClosedUnanswered, ProtocolError, VersionRefused
 from northbound.mqtt.inbound import Received
 from northbound.mqtt.names import check_filter, check_name
-from northbound.mqtt.options import BrokerAddress, ClientOptions, ServerLimits, parse_url
+from northbound.mqtt.options import ClientOptions, ServerLimits
 from northbound.mqtt.packets import (
     Auth,
     Connack,
@@ -38,6 +40,7 @@ from northbound.mqtt.reasons import subscribe_words
 from northbound.mqtt.session import ClientSession
 
 __all__ = [
+    "PORTS",
     "Auth",
     "BrokerAddress",
     "Client",
@@ -54,12 +57,14 @@ __all__ = [
     "Pingresp",
     "Properties",
     "ProtocolError",
+    "ProxyAddress",
     "Puback",
     "Pubcomp",
     "Publish",
     "Pubrec",
     "Pubrel",
     "Received",
+    "Scheme",
     "ServerLimits",
     "Suback",
     "Subscribe",
@@ -71,6 +76,8 @@ __all__ = [
     "check_filter",
     "check_name",
     "encode",
+    "parse_pin",
+    "parse_proxy",
     "parse_url",
     "subscribe_words",
 ]

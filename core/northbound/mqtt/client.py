@@ -27,7 +27,7 @@ class Client:
     """A connection to one broker, at one time.
 
     ``on_messages`` is called with the messages of one read. With ``auto_ack`` they are acknowledged when it returns;
-    without, when :meth:`ack` is called. ``dial`` replaces TCP and TLS by another transport.
+    without, when :meth:`ack` is called. ``dial`` replaces the transport that the options describe by another one.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class Client:
         self._options = options
         self._on_messages = on_messages
         self._auto_ack = auto_ack
-        self._dial = dial or self._tcp
+        plain = options.websocket is None and options.proxy is None and not options.pins
+        self._dial = dial or (self._tcp if plain else self._layered)
         self._session = ClientSession(options)
         self._driver: Driver | None = None
 
@@ -80,8 +81,10 @@ class Client:
                 await driver.opened
             accepted = not driver.lost.done()
         except TimeoutError:
+            through = f" through the proxy {options.proxy.where}" if options.proxy is not None else ""
             raise NotConnected(
-                f"{where} did not answer within {options.connect_timeout:g} s; check the address and the firewall"
+                f"{where} did not answer{through} within {options.connect_timeout:g} s; "
+                "check the address and the firewall"
             ) from None
         except OSError as error:  # ssl.SSLError is one
             raise network_error(error, options) from error
@@ -99,6 +102,11 @@ class Client:
         name = (options.server_hostname or options.host) if options.ssl is not None else None
         loop = asyncio.get_running_loop()
         return await loop.create_connection(factory, options.host, options.port, ssl=options.ssl, server_hostname=name)
+
+    async def _layered(self, factory: Callable[[], asyncio.Protocol]) -> None:
+        from northbound.mqtt import transports  # noqa: PLC0415 - the plain way needs none of it
+
+        await transports.dial(self._options, factory)
 
     def _require(self) -> Driver:
         driver = self._driver

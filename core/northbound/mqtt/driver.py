@@ -100,7 +100,9 @@ class Driver(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Say why, unless it is known already."""
         error: DeliveryError
-        if self.opened.done():
+        if isinstance(exc, DeliveryError):  # a layer below knows better
+            error = exc
+        elif self.opened.done():
             words = "the broker closed the connection" if exc is None else f"the connection to the broker broke: {exc}"
             error = NotConnected(words)
         elif isinstance(exc, ssl.SSLError):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from northbound.mqtt.addresses import ProxyAddress
 from northbound.mqtt.packets import Connack, Connect, Will
 from northbound.mqtt.properties import NONE, Properties
 
@@ -24,12 +24,19 @@ class ClientOptions:
     With ``clean_start`` a reconnect starts anew, which is right for a sender with a queue of its own. Without it the
     session goes on: after a reconnect the broker sends what it kept, and what was unacknowledged is sent again, as MQTT
     wants it, although its ``publish`` has failed.
+
+    ``websocket`` is the path of the broker's WebSocket; None is MQTT without one. ``proxy`` is asked to connect to
+    ``host`` and ``port``. ``pins`` are SHA-256 digests of which one must be that of the broker's certificate or of its
+    public key, beside what ``ssl`` verifies; CONNECT is not sent before.
     """
 
     host: str
     port: int = 1883
     ssl: ssl.SSLContext | None = None
     server_hostname: str | None = None
+    websocket: str | None = None
+    proxy: ProxyAddress | None = None
+    pins: tuple[bytes, ...] = ()
     client_id: str = ""
     username: str | None = None
     password: str | bytes | None = field(default=None, repr=False)
@@ -119,48 +126,4 @@ def limits_of(connack: Connack, options: ClientOptions, client_id: str) -> Serve
         keep_alive=options.keep_alive if told.server_keep_alive is None else told.server_keep_alive,
         session_expiry=expiry,
         client_id=told.assigned_client_id or client_id,
-    )
-
-
-class BrokerAddress(msgspec.Struct, frozen=True, gc=False):
-    """A broker's URL, taken apart."""
-
-    host: str
-    port: int
-    tls: bool
-    username: str | None = None
-    password: str | None = None
-
-    def __repr__(self) -> str:
-        """Leave the password out."""
-        return f"BrokerAddress({self.host!r}, {self.port}, tls={self.tls})"
-
-
-_SCHEMES = {"mqtt": False, "tcp": False, "mqtts": True, "ssl": True}
-
-
-def parse_url(url: str) -> BrokerAddress:
-    """Take ``mqtt://[user[:password]@]host[:port]`` apart; ``mqtts``, ``ssl`` mean TLS, ``tcp`` does not.
-
-    The user info is percent-decoded. Raises ``ValueError`` in words that hold no password.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        problem = "the port is not a number" if "ort" in str(error) else "it is not a URL"
-        raise ValueError(f"the broker's URL is wrong: {problem}") from None
-    if parts.scheme not in _SCHEMES:
-        raise ValueError(f"a broker's URL begins with mqtt:// or mqtts://, not {parts.scheme or 'nothing'}://")
-    if not parts.hostname:
-        raise ValueError("the broker's URL names no host")
-    if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ValueError("a broker's URL ends with the port; topics are a setting of their own")
-    tls = _SCHEMES[parts.scheme]
-    return BrokerAddress(
-        parts.hostname,
-        (8883 if tls else 1883) if port is None else port,
-        tls,
-        None if parts.username is None else unquote(parts.username),
-        None if parts.password is None else unquote(parts.password),
     )
