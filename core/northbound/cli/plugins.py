@@ -201,7 +201,7 @@ def _plain(value: Any) -> str:
         return "none known"
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
+    return f"{value:,}" if isinstance(value, int | float) else str(value) or "none"
 
 
 def _sample(row: Plugin, own: Sequence[Option]) -> str:
