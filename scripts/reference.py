@@ -32,9 +32,10 @@ FILE` names every problem at once, `northbound schema` prints the JSON Schema, a
 would be sent.
 
 A topic template (`topic`, `metadata_topic`) is a topic with placeholders: `{root}`, `{org}`, the zone levels of the
-hierarchy (`{building}`, `{level}`, `{area}`, or `{zones}` for all of them, a level each), `{system}`, `{driver}`, `{module}`, `{index}`, `{state}`, for metadata
-`{root}`, `{org}`, `{id}`, or `{topic}` alone for the whole. Where one level joins several (`{driver}.{module}`), the
-joining character is percent-encoded within the values, so that every shaped topic can be undone.
+hierarchy (`{building}`, `{level}`, `{area}`, or `{zones}` for all of them, a level each), `{system}`, `{driver}`,
+`{module}`, `{index}`, `{state}`, for metadata `{root}`, `{org}`, `{id}`, or `{topic}` alone for the whole. Where one
+level joins several (`{driver}.{module}`), the joining character is percent-encoded within the values, so that every
+shaped topic can be undone.
 """
 
 PRIVACY = f"""{(PrivacyOptions.__doc__ or "").strip()} How to use it is told in [privacy.md](privacy.md)."""

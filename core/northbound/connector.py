@@ -41,6 +41,10 @@ class Connector:
         """Where it delivers, for people; without secrets."""
         return type(self).__name__
 
+    def warnings(self) -> Sequence[tuple[str, str, str]]:
+        """Return what its configuration allows and deserves a look: key, what, remedy. ``check`` shows it."""
+        return ()
+
     async def open(self) -> None:
         """Connect and sign in; returns when messages may be sent. Called again after :class:`NotConnected`."""
 
