@@ -16,6 +16,7 @@ from northbound.config import (
     SourceOptions,
     StoreOptions,
 )
+from northbound.connector import Connector
 from northbound.privacy.options import PrivacyOptions, RuleOptions
 from northbound.registry import Plugin, Registry
 
@@ -71,7 +72,12 @@ def plugin_section(row: Plugin, common: type[pydantic.BaseModel]) -> str:
     assert implementation is not None, f"{row.type_name}: {row.error}"
     words = (implementation.__doc__ or "").strip().splitlines()[0]
     title = f"{str(row.kind).capitalize()} `{row.type_name}`"
-    return section(title, row.model, {*common.model_fields, "type"}, words)
+    text = section(title, row.model, {*common.model_fields, "type"}, words)
+    presets = implementation.presets if issubclass(implementation, Connector) else {}
+    if presets:
+        rows = ["", "| preset | sets |", "| --- | --- |", *(f"| `{name}` | {sets} |" for name, sets in presets.items())]
+        text += "\n".join(rows) + "\n"
+    return text
 
 
 def render() -> str:
