@@ -59,7 +59,7 @@ def _of_the_login(options: BrokerOptions) -> Iterator[Warned]:
     for address in options.addresses:
         if options.login(address)[1] is not None and not address.tls and not _is_local(address.host):
             yield "url", f"the password travels to {address.host} unencrypted", "write mqtts:// or wss://"
-            return
+            break
     if options.preset == "myqtthub":
         username, _ = options.login(options.address)
         if not options.address.tls and "@" not in f"{options.client_id}{username}":

@@ -224,21 +224,23 @@ def _is_ip(host: str) -> bool:
     return True
 
 
+_Count = Annotated[int, Field(gt=0)]
+_TopicBytes = Annotated[int, Field(gt=0, le=65_535)]
+_Bytes = Annotated[ByteSize, Field(ge=1024)]
+_Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class PresetLimits(pydantic.BaseModel):
     """Limits that replace the preset's, in either direction: where a plan allows more, or a page was wrong."""
 
     model_config = _STRICT
 
-    max_topic_levels: int | Literal["none"] | None = Field(None, gt=0, description="Levels a topic may have.")
-    max_topic_bytes: int | Literal["none"] | None = Field(None, gt=0, le=65_535, description="Bytes a topic may have.")
-    max_payload_bytes: ByteSize | Literal["none"] | None = Field(None, gt=0, description="What a message may weigh.")
-    messages_per_second: float | Literal["none"] | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Messages a second."
-    )
-    bytes_per_second: ByteSize | Literal["none"] | None = Field(
-        None, gt=0, description="Bytes of topic and payload a second."
-    )
-    max_in_flight: int | Literal["none"] | None = Field(None, gt=0, description="Messages not yet acknowledged.")
+    max_topic_levels: _Count | Literal["none"] | None = Field(None, description="Levels a topic may have.")
+    max_topic_bytes: _TopicBytes | Literal["none"] | None = Field(None, description="Bytes a topic may have.")
+    max_payload_bytes: _Bytes | Literal["none"] | None = Field(None, description="What a message may weigh.")
+    messages_per_second: _Rate | Literal["none"] | None = Field(None, description="Messages a second.")
+    bytes_per_second: _Bytes | Literal["none"] | None = Field(None, description="Bytes of topic and payload a second.")
+    max_in_flight: _Count | Literal["none"] | None = Field(None, description="Messages not yet acknowledged.")
 
 
 class ConnectorOptions(BrokerOptions):
