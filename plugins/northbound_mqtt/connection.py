@@ -76,6 +76,8 @@ class Connecting:
                 client = await self._try(on_messages, settings, auto_ack=auto_ack)
             except NotConnected as error:
                 failures.append((self._address.where, error))
+                if len(self._addresses) > 1:
+                    self._tell(f"{self._address.where}: {error}")
                 self._next()
                 if loop.time() - begun > _LONGEST:
                     break
@@ -99,14 +101,11 @@ class Connecting:
             try:
                 connack = await client.connect()
             except (VersionRefused, ClosedUnanswered) as error:
-                self._tell(f"{where}: {error}")
                 if level == self._levels[-1]:
                     self._levels = _LEVELS[self._options.protocol]
                     raise
+                self._tell(f"{where}: {error}; trying an older version")
                 continue
-            except Exception as error:
-                self._tell(f"{where}: {error}")
-                raise
             self._levels = (level,)
             self._tell(f"{where}: accepted, {_said(client, session=connack.session_present)}")
             return client
