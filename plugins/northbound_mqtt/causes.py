@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from northbound import NotConnected, Unauthorised
+from northbound import DeliveryError, NotConnected, Unauthorised
 from northbound.mqtt import ClosedUnanswered, ConnectRefused, CredentialsRefused
 from northbound_mqtt.options import BrokerOptions
 
@@ -93,12 +93,25 @@ def _pinned(error: Exception, _options: BrokerOptions) -> str | None:
     return "the broker has a new certificate, or someone is in between" if "pinned" in str(error) else None
 
 
+def _on_the_way(error: Exception, options: BrokerOptions) -> str | None:
+    """Return what a proxy or the HTTP before a WebSocket has against it."""
+    words = str(error)
+    if options.proxy is not None and words.startswith("the proxy "):
+        if isinstance(error, Unauthorised):
+            return "it is the proxy that refuses, not the broker: it wants a user of its own"
+        return "it is the proxy, not the broker: many allow CONNECT to port 443 only, and to some hosts"
+    if "HTTP status 404" in words or "does not speak MQTT" in words:
+        return "the broker's WebSocket is at another path: /mqtt as a rule, /ws at RabbitMQ, / at some"
+    return None
+
+
 _KINDS: Final[tuple[tuple[type[Exception], Callable[[Exception, BrokerOptions], str | None]], ...]] = (
     (CredentialsRefused, _refused),
     (ConnectRefused, _refused),
     (ClosedUnanswered, _unanswered),
     (ssl.SSLCertVerificationError, _certificate),
     (Unauthorised, _own_certificate),
+    (DeliveryError, _on_the_way),
     (NotConnected, _pinned),
 )
 

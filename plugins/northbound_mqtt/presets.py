@@ -47,7 +47,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "rabbitmq-topics": "rabbitmq/rabbitmq-server, deps/rabbitmq_mqtt/src/rabbit_mqtt_util.erl: '.' ↔ '/', '*' ↔ '+'",
     "rabbitmq-key": "a routing key is a short string of AMQP 0-9-1: at most 255 bytes",
     "nats": "docs.nats.io/nats-server/configuration/mqtt, docs.nats.io/learn/mqtt/where-next",
-    "nats-topics": "a run against nats-server 2.9.10, which hangs up on ' ' and '.'; since 2.10 a '.' is taken, as '//'",
+    "nats-topics": "a run against nats-server 2.9.10: it hangs up on ' ' and '.'; since 2.10 it takes '.', as '//'",
 }
 
 _EVERYWHERE: Final[tuple[Scheme, ...]] = ("mqtt", "mqtts", "ws", "wss")

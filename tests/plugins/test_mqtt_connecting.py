@@ -311,6 +311,22 @@ async def test_what_is_wrong_with_tls_is_explained(tmp_path, files, authority):
     assert "does not know the CA" in told or "may not know this certificate" in told
 
 
+async def test_what_stands_on_the_way_is_explained(tmp_path):
+    with Mosquitto(tmp_path) as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        async with HttpProxy(login=("acme", "right")) as proxy:
+            wrong = f"http://acme:hunter2@127.0.0.1:{proxy.port}"
+            told, cause = await fails(connector(url, proxy=wrong), Unauthorised)
+            assert "wants a user of its own" in cause
+            assert "hunter2" not in told + cause
+        async with SocksProxy(refuse=b"\x02") as proxy:
+            _, cause = await fails(connector(url, proxy=proxy.url), NotConnected)
+            assert "it is the proxy, not the broker" in cause
+        async with WebSocketFront(broker.port, path="/other") as front:
+            _, cause = await fails(connector(f"ws://127.0.0.1:{front.port}"), NotConnected)
+            assert "at another path" in cause
+
+
 def test_what_nobody_knows_more_about_is_not_explained():
     options = ConnectorOptions(url="mqtt://x")
     assert likely_cause(NotConnected("x"), options) is None
