@@ -46,7 +46,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "rabbitmq": "rabbitmq.com/docs/mqtt",
     "rabbitmq-topics": "deps/rabbitmq_mqtt/src/rabbit_mqtt_util.erl ('.' ↔ '/', '*' ↔ '+'), and a run against 3.10.8: "
     "'a.b' arrives as 'a/b'; a subscriber to whom 'a*b' comes as 'a+b' has to hang up",
-    "rabbitmq-key": "a routing key is a short string of AMQP 0-9-1, of 255 bytes; between MQTT clients 3.10.8 takes more",
+    "rabbitmq-key": "a routing key of AMQP 0-9-1 has 255 bytes; between MQTT clients 3.10.8 takes more",
     "nats": "docs.nats.io/nats-server/configuration/mqtt, docs.nats.io/learn/mqtt/where-next",
     "nats-topics": "a run against nats-server 2.9.10: it hangs up on ' ' and '.'; since 2.10 it takes '.', as '//'",
 }
