@@ -1,8 +1,13 @@
-"""Writes ``docs/configuration.md`` from the models that check a configuration. ``make docs``; a test compares."""
+"""Writes ``docs/configuration.md`` from the models that check a configuration, and the table of presets.
+
+``make docs``; a test compares.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pydantic
@@ -16,10 +21,13 @@ from northbound.config import (
     SourceOptions,
     StoreOptions,
 )
+from northbound.connector import Connector
 from northbound.privacy.options import PrivacyOptions, RuleOptions
 from northbound.registry import Plugin, Registry
 
-TARGET = Path(__file__).parent.parent / "docs" / "configuration.md"
+DOCS = Path(__file__).parent.parent / "docs"
+TARGET = DOCS / "configuration.md"
+BROKERS = DOCS / "providers" / "mqtt-brokers.md"
 
 HEAD = """# Configuration
 
@@ -32,9 +40,10 @@ FILE` names every problem at once, `northbound schema` prints the JSON Schema, a
 would be sent.
 
 A topic template (`topic`, `metadata_topic`) is a topic with placeholders: `{root}`, `{org}`, the zone levels of the
-hierarchy (`{building}`, `{level}`, `{area}`), `{system}`, `{driver}`, `{module}`, `{index}`, `{state}`, for metadata
-`{root}`, `{org}`, `{id}`, or `{topic}` alone for the whole. Where one level joins several (`{driver}.{module}`), the
-joining character is percent-encoded within the values, so that every shaped topic can be undone.
+hierarchy (`{building}`, `{level}`, `{area}`, or `{zones}` for all of them, a level each), `{system}`, `{driver}`,
+`{module}`, `{index}`, `{state}`, for metadata `{root}`, `{org}`, `{id}`, or `{topic}` alone for the whole. Where one
+level joins several (`{driver}.{module}`), the joining character is percent-encoded within the values, so that every
+shaped topic can be undone.
 """
 
 PRIVACY = f"""{(PrivacyOptions.__doc__ or "").strip()} How to use it is told in [privacy.md](privacy.md)."""
@@ -70,7 +79,16 @@ def plugin_section(row: Plugin, common: type[pydantic.BaseModel]) -> str:
     assert implementation is not None, f"{row.type_name}: {row.error}"
     words = (implementation.__doc__ or "").strip().splitlines()[0]
     title = f"{str(row.kind).capitalize()} `{row.type_name}`"
-    return section(title, row.model, {*common.model_fields, "type"}, words)
+    text = section(title, row.model, {*common.model_fields, "type"}, words)
+    presets = preset_table(implementation.presets) if issubclass(implementation, Connector) else ""
+    return f"{text}\n{presets}" if presets else text
+
+
+def preset_table(presets: Mapping[str, str]) -> str:
+    if not presets:
+        return ""
+    rows = ("| preset | sets |", "| --- | --- |", *(f"| `{name}` | {sets} |" for name, sets in presets.items()))
+    return "\n".join((*rows, ""))
 
 
 def render() -> str:
@@ -92,8 +110,20 @@ def render() -> str:
     return "".join(parts)
 
 
+def render_brokers() -> str:
+    """Return the page about brokers with its table of presets written anew; the rest of it is a person's."""
+    mqtt = Registry().find("connector", "mqtt")
+    assert mqtt is not None
+    assert mqtt.implementation is not None
+    assert issubclass(mqtt.implementation, Connector)
+    table = preset_table(mqtt.implementation.presets)
+    return re.sub(r"\| preset \| sets \|\n(?:\|[^\n]*\n)*", lambda _: table, BROKERS.read_text(), count=1)
+
+
 if __name__ == "__main__":
-    text = render()
+    pages = {TARGET: render(), BROKERS: render_brokers()}
     if "--check" in sys.argv:
-        sys.exit(None if TARGET.read_text() == text else f"{TARGET} is out of date: run 'make docs'")
-    TARGET.write_text(text)
+        stale = [str(page) for page, text in pages.items() if page.read_text() != text]
+        sys.exit(f"{', '.join(stale)}: out of date, run 'make docs'" if stale else None)
+    for page, text in pages.items():
+        page.write_text(text)

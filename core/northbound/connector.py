@@ -28,6 +28,8 @@ class Connector:
     default_metadata_topic: str | None = None
     #: What is sent as retained where the configuration does not say.
     retained_kinds: frozenset[Kind] = frozenset(("state", "metadata"))
+    #: Named defaults for one provider each, and what they set in words, where its options take a ``preset``.
+    presets: ClassVar[Mapping[str, str]] = {}
     #: Whether the address travels beside the payload: then :attr:`Outgoing.properties` holds the normalised ``topic``,
     #: ``kind``, ``org``, the zones that are there, and ``system driver module index state`` or ``id``, in plain text.
     carries_address: ClassVar[bool] = False
@@ -40,6 +42,10 @@ class Connector:
     def destination(self) -> str:
         """Where it delivers, for people; without secrets."""
         return type(self).__name__
+
+    def warnings(self) -> Sequence[tuple[str, str, str]]:
+        """Return what its configuration allows and deserves a look: key, what, remedy. ``check`` shows it."""
+        return ()
 
     async def open(self) -> None:
         """Connect and sign in; returns when messages may be sent. Called again after :class:`NotConnected`."""

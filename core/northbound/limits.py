@@ -19,7 +19,8 @@ _LAXEST_FIRST: Final[Mapping[str, tuple[str, ...]]] = {"retain": get_args(Retain
 class Limits(Struct, frozen=True, kw_only=True):
     """The bounds of one destination; ``None`` means that none is known.
 
-    Sizes are bytes, rates are per second and connection; ``connections`` is how many there are (lanes).
+    Sizes are bytes, rates are per second and connection; ``connections`` is how many there are (lanes). ``escaped``
+    are characters that MQTT allows in a topic and the destination does not: in ids, names and keys percent-encoded.
     ``batch_messages`` and ``batch_bytes`` bound one call of ``send``; ``batches_in_flight`` is how many calls may be
     under way at once (1: each waits for the one before). ``max_properties`` and the two after it bound what travels
     beside a payload. ``metering_bytes`` is the unit in which the provider charges.
@@ -28,6 +29,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_topic_levels: int | None = None
     max_topic_bytes: int = 65_535
     reserved_prefixes: tuple[str, ...] = ("$",)
+    escaped: str = ""
     max_payload_bytes: int | None = None
     payload_counts: Counted = "payload"
     max_properties: int | None = None
@@ -49,7 +51,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         """Return these limits with each named bound replaced where the new one is stricter.
 
         A number replaces a larger one or ``None``; ``retain`` moves only from ``native`` towards ``none`` and
-        ``payload_counts`` only towards counting more; ranges are intersected and reserved prefixes added.
+        ``payload_counts`` only towards counting more; ranges are intersected, reserved prefixes and what is to be
+        escaped added.
         """
         changes: dict[str, Any] = {}
         for name, new in stricter.items():
@@ -60,6 +63,8 @@ class Limits(Struct, frozen=True, kw_only=True):
                 changes[name] = max(old, new, key=_LAXEST_FIRST[name].index)
             elif name == "keep_alive":
                 changes[name] = (max(old[0], new[0]), min(old[1], new[1]))
+            elif name == "escaped":
+                changes[name] = "".join(dict.fromkeys(old + new))
             elif name == "reserved_prefixes":
                 changes[name] = tuple(dict.fromkeys((*old, *new)))
             else:

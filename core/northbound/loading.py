@@ -419,10 +419,10 @@ def _template_problem(text: str | None, names: Sequence[str], limits: Limits, ro
     levels, begin = unshaped, root
     if text is not None:
         try:
-            template = Template(text, names)
+            template = Template(text, names, limits.escaped)
         except ValueError as error:
             return str(error)
-        levels = text.count("/") + (unshaped if "topic" in template.fields else 1)
+        levels = template.text.count("/") + (unshaped if "topic" in template.fields else 1)
         begin = text.partition("{")[0] or (root if text.startswith(("{root}", "{topic}")) else "")
     if limits.max_topic_levels is not None and levels > limits.max_topic_levels:
         return f"topics of {levels} levels: the destination takes {limits.max_topic_levels}"

@@ -36,20 +36,26 @@ class Template:
     """A topic with placeholders; raises ``ValueError`` in words where it is no topic or ambiguous.
 
     One that leaves some of ``names`` out is allowed, but not :attr:`reversible`. All ``names`` that are neither a
-    state's nor a metadata's own are zones, which may be missing.
+    state's nor a metadata's own are zones, which may be missing; the level ``{zones}`` stands for all of them, a level
+    each. Characters of ``escaped`` are percent-encoded within the values; the text must do without.
     """
 
-    def __init__(self, text: str, names: Sequence[str]) -> None:
+    def __init__(self, text: str, names: Sequence[str], escaped: str = "") -> None:
         if not text:
             raise ValueError("a topic cannot be empty")
-        self.text = text
-        self._zones = frozenset(names).difference(STATE_NAMES, METADATA_NAMES)
+        zones = [name for name in names if name not in STATE_NAMES and name not in METADATA_NAMES]
+        self.text = text = text if "zones" in names else _with_zones(text, zones)
+        self._zones = frozenset(zones)
+        self._escaped = escaped
+        for character in escaped:
+            if character in text:
+                raise ValueError(f"holds {character!r}, which the destination does not take in a topic")
         levels = [_PLACEHOLDER.split(level) for level in text.split("/")]
         self._separators: dict[str, str] = {}
         for level, parts in zip(text.split("/"), levels, strict=True):
             joins = _joins(level, parts, names)
             for field in parts[1::2]:
-                self._separators[field] = "".join(sorted({*self._separators.get(field, ""), *joins}))
+                self._separators[field] = "".join(sorted({*self._separators.get(field, ""), *joins, *escaped}))
         self.fields = tuple(self._separators)
         if "topic" in self.fields and text.count("{") > 1:
             raise ValueError("{topic} is the whole topic: no other placeholder beside it")
@@ -63,7 +69,7 @@ class Template:
             if field in seen:
                 group = f"(?P={field})"
             elif field == "topic":
-                group = "(?P<topic>.+)"
+                group = f"(?P<topic>{f'[^{re.escape(self._escaped)}]' if self._escaped else '.'}+)"
             else:
                 missing = f"{MISSING}|" if field in self._zones else ""
                 group = f"(?P<{field}>{missing}[^/{re.escape(self._separators[field])}]+)"
@@ -102,9 +108,23 @@ class Template:
                 plain = value if name == "topic" else None if zone and value == MISSING else unescape(value)
             except ValueError:
                 return None
-            values[name] = plain
+            values[name] = self._unescaped(value) if name == "topic" else plain
             escaped[name] = value if plain is None or name == "topic" else escape_zone(plain) if zone else escape(plain)
         return values if self.fill(escaped) == topic else None
+
+    def _unescaped(self, topic: str) -> str:
+        """Return a normalised topic as it was; in one, what is in ``escaped`` stands for itself and nothing else."""
+        for character in self._escaped:
+            topic = topic.replace(f"%{ord(character):02X}", character)
+        return topic
+
+
+def _with_zones(text: str, zones: Sequence[str]) -> str:
+    """Return ``text`` with a level for each of ``zones`` in place of the level ``{zones}``."""
+    levels: list[str] = []
+    for level in text.split("/"):
+        levels += [f"{{{zone}}}" for zone in zones] if level == "{zones}" else [level]
+    return "/".join(levels)
 
 
 def _joins(level: str, parts: Sequence[str], names: Sequence[str]) -> set[str]:
@@ -158,8 +178,12 @@ class Shaper:
         self._retained = retained
         self._address = address
         self._key_prefix = key_prefix
-        self._state = Template(topic, (*STATE_NAMES, *scheme.hierarchy[1:])) if topic else None
-        self._metadata = Template(metadata_topic, METADATA_NAMES) if metadata_topic else None
+        # what must be escaped in a topic as it is goes the way of a template
+        whole = "{topic}" if limits.escaped else None
+        topic, metadata_topic = topic or whole, metadata_topic or whole
+        state_names = (*STATE_NAMES, *scheme.hierarchy[1:])
+        self._state = Template(topic, state_names, limits.escaped) if topic else None
+        self._metadata = Template(metadata_topic, METADATA_NAMES, limits.escaped) if metadata_topic else None
         self._shapes: dict[tuple[str, str], _Shape | Rejected] = {}
         self._max_payload = limits.max_payload_bytes
         self._native = limits.retain == "native"

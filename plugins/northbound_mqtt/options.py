@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import re
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import ByteSize, ConfigDict, Field, SecretStr
 
 from northbound import ConfigPath, Duration
-from northbound.mqtt import BrokerAddress, ProtocolError, check_name, parse_url
+from northbound.mqtt import BrokerAddress, ProtocolError, ProxyAddress, check_name, parse_pin, parse_proxy, parse_url
 from northbound_mqtt.patterns import Map
+from northbound_mqtt.presets import PRESETS, Name, Preset, Version
 
-Version = Literal["auto", "3.1", "3.1.1", "5"]
-_TLS_ONLY = ("ca", "certificate", "private_key", "private_key_password", "server_name")
+_TLS_ONLY = ("ca", "certificate", "private_key", "private_key_password", "server_name", "pin")
+_NO_PRESET = Preset(about="any broker")
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+def _url_is_optional(schema: dict[str, Any]) -> None:
+    schema["required"] = [name for name in schema.get("required", ()) if name != "url"]
 
 
 class BrokerOptions(pydantic.BaseModel):
     """How to reach a broker and sign in."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # The schema cannot say that a preset may read the URL from the environment.
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_url_is_optional)
 
-    url: str = Field(description="The broker: mqtt://host[:1883] or, with TLS, mqtts://host[:8883].")
+    preset: Name | None = Field(
+        None,
+        description="A provider whose ports, limits and demands are known: they become the defaults, and are kept.",
+    )
+    url: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = Field(
+        description="The broker: mqtt://host[:1883] or, with TLS, mqtts://host[:8883]; ws://host[:80][/mqtt] or "
+        "wss://host[:443][/mqtt] over WebSocket; with a preset the host alone. Of several, the first that answers is "
+        "used for as long as it does.",
+    )
     username: str | None = Field(None, description="User name. Default: the one in the URL.")
     password: SecretStr | None = Field(None, description="Password. Default: the one in the URL.")
     client_id: str | None = Field(
@@ -32,7 +50,9 @@ class BrokerOptions(pydantic.BaseModel):
         "Default: northbound-<name>.",
     )
     version: Version = Field(
-        "auto", description="Version of the protocol. 'auto': 5, and 3.1.1 where the broker does not speak it."
+        "auto",
+        description="Version of the protocol. 'auto': 5, and 3.1.1 where the broker does not speak it. "
+        "Default: the preset's.",
     )
     keep_alive: Duration = Field(
         timedelta(seconds=60),
@@ -51,8 +71,18 @@ class BrokerOptions(pydantic.BaseModel):
     server_name: str | None = Field(
         None, min_length=1, description="Name the broker's certificate must have, and that is asked for (SNI)."
     )
+    pin: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] | None = Field(
+        None,
+        description="Digests 'sha256:…' of the broker's certificate or of its public key, in hex or Base64. "
+        "One must fit, beside what is verified anyway; nothing is sent before.",
+    )
     verify: bool = Field(
         True, description="false: believe any certificate. Whoever is in between can then read and change everything."
+    )
+    proxy: str | None = Field(
+        None,
+        description="Proxy: http://[user:password@]host[:3128] (CONNECT) or socks5://[user:password@]host[:1080]. "
+        "Default: none; the environment is not asked.",
     )
     maximum_packet_size: ByteSize = Field(
         ByteSize(16 * 1024**2), ge=1024, le=268_435_460, description="What the broker may send at most in one packet."
@@ -70,36 +100,155 @@ class BrokerOptions(pydantic.BaseModel):
         description="How long the broker may take to acknowledge before the connection is given up.",
     )
 
-    @pydantic.field_validator("url")
+    @pydantic.model_validator(mode="before")
     @classmethod
-    def _url(cls, value: str) -> str:
-        parse_url(value)
+    def _from_the_environment(cls, values: Any) -> Any:
+        """Take the URL from where the preset's provider puts it."""
+        preset = PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
+        if preset is None or preset.variable is None or "url" in values:
+            return values
+        found = os.environ.get(preset.variable)
+        if not found:
+            raise ValueError(f"there is no url, and the environment variable {preset.variable} is not set")
+        return {**values, "url": found}
+
+    @pydantic.field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_proxy(value)
+        return value
+
+    @pydantic.field_validator("pin")
+    @classmethod
+    def _pin(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for text in value or ():
+            parse_pin(text)
         return value
 
     @pydantic.model_validator(mode="after")
-    def _tls(self) -> BrokerOptions:
+    def _reachable(self) -> BrokerOptions:
+        addresses = self.addresses
+        if len({address.tls for address in addresses}) > 1:
+            raise ValueError("url: with TLS, or without: a broker that is down must not take the encryption with it")
         if not self.address.tls:
             given = [name for name in _TLS_ONLY if getattr(self, name) is not None]
             if given or not self.verify:
-                raise ValueError(f"{(given or ['verify'])[0]} is for TLS: write the URL with mqtts://")
+                raise ValueError(f"{(given or ['verify'])[0]} is for TLS: write the URL with mqtts:// or wss://")
         if self.private_key is not None and self.certificate is None:
             raise ValueError("private_key needs the certificate it belongs to")
         if self.private_key_password is not None and self.certificate is None:
             raise ValueError("private_key_password needs a certificate")
-        signs_in = self.password is not None or self.address.password is not None
-        if signs_in and (self.username or self.address.username) is None and self.version != "5":
-            raise ValueError("a password needs a username beside it (only version 5 can do without)")
+        for address in addresses:
+            username, password = self.login(address)
+            if password is not None and username is None and self.protocol != "5":
+                raise ValueError("a password needs a username beside it (only version 5 can do without)")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _as_the_preset_wants(self) -> BrokerOptions:
+        """Refuse what the provider would refuse."""
+        known, name = self.known, self.preset
+        for address in self.addresses:
+            if address.scheme not in known.schemes:
+                raise ValueError(f"{name} takes {' or '.join(f'{scheme}://' for scheme in known.schemes)}")
+            if known.sni and self.server_name is None and _is_ip(address.host):
+                raise ValueError(
+                    f"{name} tells its customers apart by the host's name (SNI): write it, not its address"
+                )
+            given = dict(zip(("username", "password"), self.login(address), strict=True))
+            missing = [need for need in known.needs if given.get(need, getattr(self, need)) is None]
+            if missing:
+                raise ValueError(f"{name} wants {' and '.join(known.needs)}: {' and '.join(missing)} is missing")
+        if self.client_id is not None and len(self.client_id.encode()) > known.client_id_bytes:
+            raise ValueError(f"{name} takes client ids of {known.client_id_bytes:,} bytes at most")
+        shortest, longest = known.limits.get("keep_alive", (0, 65_535))
+        if not shortest <= self.keep_alive.total_seconds() <= longest:
+            raise ValueError(f"{name} takes a keep_alive of {shortest} to {longest} seconds")
         return self
 
     @property
+    def known(self) -> Preset:
+        """What is known of the provider."""
+        return _NO_PRESET if self.preset is None else PRESETS[self.preset]
+
+    @property
+    def protocol(self) -> Version:
+        """The version in force."""
+        return self.version if "version" in self.model_fields_set else self.known.version
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs, the preferred one first."""
+        return (self.url,) if isinstance(self.url, str) else self.url
+
+    @property
+    def addresses(self) -> tuple[BrokerAddress, ...]:
+        """The URLs, taken apart."""
+        return tuple(map(self._parsed, self.urls))
+
+    @property
     def address(self) -> BrokerAddress:
-        """The URL, taken apart."""
-        return parse_url(self.url)
+        """The first URL, taken apart."""
+        return self.addresses[0]
+
+    def _parsed(self, url: str) -> BrokerAddress:
+        preset = self.known
+        if "://" not in url and self.preset is not None:
+            url = f"{preset.schemes[0]}://{url}"
+        if preset.variable is not None:  # CloudMQTT's URLs could end with a topic, for its own examples
+            url = re.sub(r"^((?:mqtts?|tcp|ssl)://[^/?#]+)/[^?#]*$", r"\1", url)
+        return parse_url(url, preset.ports)
+
+    def login(self, address: BrokerAddress) -> tuple[str | None, str | None]:
+        """Return user name and password for one of the addresses."""
+        password = self.password.get_secret_value() if self.password is not None else address.password
+        return (self.username if self.username is not None else address.username), password
+
+    @property
+    def through(self) -> ProxyAddress | None:
+        """The proxy, taken apart."""
+        return None if self.proxy is None else parse_proxy(self.proxy)
+
+    @property
+    def pins(self) -> tuple[bytes, ...]:
+        """The digests of which one must fit."""
+        return tuple(map(parse_pin, self.pin or ()))
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+_Count = Annotated[int, Field(gt=0)]
+_TopicBytes = Annotated[int, Field(gt=0, le=65_535)]
+_Bytes = Annotated[ByteSize, Field(ge=1024)]
+_Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class PresetLimits(pydantic.BaseModel):
+    """Limits that replace the preset's, in either direction: where a plan allows more, or a page was wrong."""
+
+    model_config = _STRICT
+
+    max_topic_levels: _Count | Literal["none"] | None = Field(None, description="Levels a topic may have.")
+    max_topic_bytes: _TopicBytes | Literal["none"] | None = Field(None, description="Bytes a topic may have.")
+    max_payload_bytes: _Bytes | Literal["none"] | None = Field(None, description="What a message may weigh.")
+    messages_per_second: _Rate | Literal["none"] | None = Field(None, description="Messages a second.")
+    bytes_per_second: _Bytes | Literal["none"] | None = Field(None, description="Bytes of topic and payload a second.")
+    max_in_flight: _Count | Literal["none"] | None = Field(None, description="Messages not yet acknowledged.")
 
 
 class ConnectorOptions(BrokerOptions):
     """Publishes to any MQTT broker."""
 
+    preset_limits: PresetLimits = Field(
+        PresetLimits(), description="Limits in place of the preset's; 'none' for no bound."
+    )
     qos: Literal[0, 1, 2] = Field(1, description="Quality of service. 0: nothing is acknowledged, and may be lost.")
     max_inflight: int = Field(
         1000, ge=1, le=65_000, description="How many messages may be unacknowledged; the broker may say less."
@@ -123,6 +272,23 @@ class ConnectorOptions(BrokerOptions):
             except ProtocolError as error:
                 raise ValueError(str(error)) from None
         return value
+
+    @pydantic.model_validator(mode="after")
+    def _publishable(self) -> ConnectorOptions:
+        most = self.known.limits.get("max_qos", 2)
+        if self.qos > most:
+            raise ValueError(f"{self.preset} takes a qos of {most} at most")
+        levels = self.provider_limits.get("max_topic_levels")
+        if self.availability_topic is not None and levels is not None and self.availability_topic.count("/") >= levels:
+            raise ValueError(f"the availability_topic has more than {levels} levels")
+        return self
+
+    @property
+    def provider_limits(self) -> dict[str, Any]:
+        """What is known of the provider's limits, after what was replaced; fields of ``northbound.Limits``."""
+        replaced = self.preset_limits.model_dump(exclude_none=True)
+        limits = {**self.known.limits, **replaced}
+        return {name: value for name, value in limits.items() if value != "none"}
 
 
 class SourceOptions(BrokerOptions):

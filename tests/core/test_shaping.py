@@ -396,3 +396,41 @@ def test_the_memory_of_topics_is_bounded(monkeypatch):
         address = Address("o", (None, None, None), "s", "d", "m", number, "k")
         assert shaper.shape(message_of(address), 1).topic.endswith(f"d.m.{number}.k")
         assert len(shaper._shapes) <= 10
+
+
+# -- characters that a destination does not take, and hierarchies of any depth ------------------
+
+ESCAPED = " ."
+
+
+@pytest.mark.parametrize("text", [None, "{root}/{org}/{zones}/{system}/{driver}~{module}~{index}/{state}"])
+@given(addresses)
+@example(Address("a.b c", (".", None, "%2E"), "%20", "2E", "a%2Eb", 12, "a.b/c d"))
+def test_what_is_escaped_for_a_destination_comes_back(text, address):
+    shaper = Shaper(SCHEME, Limits(escaped=ESCAPED), topic=text)
+    topic = shaper.shape(message_of(address), 1).topic
+    assert not set(topic) & set(ESCAPED)
+    found = Template(text or "{topic}", NAMES, ESCAPED).inverse(topic)
+    assert found == ({"topic": topic_of(address)} if text is None else {"root": "placeos", **plain(address)})
+
+
+def test_metadata_topics_are_escaped_too():
+    shaper = Shaper(SCHEME, Limits(escaped=ESCAPED))
+    message = Message(SCHEME.metadata_topic("o.g", "zone 1.2"), b"1", "metadata", 5, True)
+    assert shaper.shape(message, 1).topic == "placeos/o%2Eg/metadata/zone%201%2E2"
+
+
+def test_a_template_must_do_without_what_the_destination_does_not_take():
+    with pytest.raises(ValueError, match=r"holds '\.', which the destination does not take"):
+        Template("{org}/{driver}.{module}", NAMES, ESCAPED)
+    assert Limits(escaped=".").narrowed(escaped=" .").escaped == ". "
+
+
+@pytest.mark.parametrize(
+    ("hierarchy", "levels"),
+    [(("org",), ""), (("org", "building"), "{building}/"), (("org", "region", "site"), "{region}/{site}/")],
+)
+def test_zones_stand_for_the_levels_of_the_hierarchy(hierarchy, levels):
+    template = Template("{org}/{zones}/{system}-{state}", (*STATE_NAMES, *hierarchy[1:]))
+    assert template.text == f"{{org}}/{levels}{{system}}-{{state}}"
+    assert Template("{zones}", (*STATE_NAMES, "zones")).text == "{zones}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import paho.mqtt.client as mqtt
@@ -26,12 +28,17 @@ class Subscriber:
         qos: int = 1,
         username: str | None = None,
         password: str | None = None,
+        tls: tuple[Path, Path, Path] | None = None,
     ) -> None:
         self.arrived: list[Arrived] = []
         self._subscribed = threading.Event()
         self._filter = (topic_filter, qos)
         self._port = port
         self._client = mqtt.Client(client_id, clean_session=False, protocol=mqtt.MQTTv311)
+        if tls is not None:  # CA, certificate, key
+            context = ssl.create_default_context(cafile=tls[0])
+            context.load_cert_chain(*tls[1:])
+            self._client.tls_set_context(context)
         if username is not None:
             self._client.username_pw_set(username, password)
         self._client.reconnect_delay_set(1, 1)

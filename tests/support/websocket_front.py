@@ -76,7 +76,7 @@ class WebSocketFront:
         try:
             async with asyncio.TaskGroup() as tasks:
                 down = tasks.create_task(self._down(reader, connection))
-                with contextlib.suppress(ConnectionClosed):
+                with contextlib.suppress(ConnectionClosed, OSError):
                     async for message in connection:
                         if isinstance(message, str):
                             await connection.close(1003, "MQTT is binary")

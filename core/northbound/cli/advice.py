@@ -45,6 +45,7 @@ def warnings(path: Path, configuration: Configuration | None) -> list[Problem]:
         for connector in configuration.connectors:
             found += [Problem(name, *rest) for rest in _paths(connector, "connectors")]
             found += [Problem(name, *rest) for rest in _templates(connector, configuration)]
+            found += [Problem(name, *rest) for rest in _own(connector)]
         for kind, instances in (("sources", configuration.sources), ("connectors", configuration.connectors)):
             if not instances:
                 found.append(Problem(name, kind, "none is enabled", "set enabled = true on one"))
@@ -131,6 +132,16 @@ def _paths(instance: ConnectorInstance | SourceInstance, kind: str) -> Iterator[
             yield where, f"the folder {value.parent} does not exist", "create it, or name another"
         elif not (value.exists() or (kind == "connectors" and key == "path")):
             yield where, f"there is no file {value}", "check the path"
+
+
+def _own(instance: ConnectorInstance) -> Iterator[tuple[str, str, str]]:
+    """Return what the connector itself has to say of its options."""
+    try:
+        found = [*instance.create().warnings()]
+    except Exception as error:  # noqa: BLE001 - a third party's connector may raise anything
+        found = [("", f"cannot be looked at: {type(error).__name__}", "a defect of the plugin: report it")]
+    for key, what, remedy in found:
+        yield f"connectors.{instance.name}" + (f".{key}" if key else ""), what, remedy
 
 
 def _templates(connector: ConnectorInstance, configuration: Configuration) -> Iterator[tuple[str, str, str]]:

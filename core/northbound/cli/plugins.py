@@ -156,9 +156,11 @@ def _describe(row: Plugin, *, as_json: bool) -> None:
     own = of_model(row.model, without=("type", *common.model_fields))
     shared = of_model(common)
     limits = _limits(implementation.limits) if row.kind == "connector" else {}
+    presets = dict(implementation.presets) if row.kind == "connector" else {}
     sample = _sample(row, own)
     if as_json:
-        emit({**_summary(row), "options": own, "common_options": shared, "limits": limits, "sample": sample})
+        told = {"options": own, "common_options": shared, "limits": limits, "presets": presets, "sample": sample}
+        emit({**_summary(row), **told})
         return
     say(f"{row.type_name}: {_about(row)}" if _about(row) else row.type_name, style="bold")
     say(f"{row.kind} from {row.package} {row.version}", style="dim")
@@ -169,6 +171,10 @@ def _describe(row: Plugin, *, as_json: bool) -> None:
         say()
         say("Limits", style="bold")
         listing(("limit", "value"), limits.items(), wrap=("value",))
+    if presets:
+        say()
+        say("Presets", style="bold")
+        listing(("preset", "sets"), presets.items(), wrap=("sets",))
     say()
     say("Sample", style="bold")
     for line in sample.rstrip().splitlines():
@@ -201,7 +207,7 @@ def _plain(value: Any) -> str:
         return "none known"
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
+    return f"{value:,}" if isinstance(value, int | float) else str(value) or "none"
 
 
 def _sample(row: Plugin, own: Sequence[Option]) -> str:

@@ -11,7 +11,13 @@ from northbound.mqtt.addresses import PORTS, BrokerAddress, ProxyAddress, Scheme
 from northbound.mqtt.client import Client, Dial
 from northbound.mqtt.decoder import Decoder
 from northbound.mqtt.encoder import encode
-from northbound.mqtt.errors import ClosedUnanswered, ProtocolError, VersionRefused
+from northbound.mqtt.errors import (
+    ClosedUnanswered,
+    ConnectRefused,
+    CredentialsRefused,
+    ProtocolError,
+    VersionRefused,
+)
 from northbound.mqtt.inbound import Received
 from northbound.mqtt.names import check_filter, check_name
 from northbound.mqtt.options import ClientOptions, ServerLimits
@@ -49,6 +55,8 @@ __all__ = [
     "ClosedUnanswered",
     "Connack",
     "Connect",
+    "ConnectRefused",
+    "CredentialsRefused",
     "Decoder",
     "Dial",
     "Disconnect",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from northbound.errors import NorthboundError, NotConnected
+from northbound.errors import NorthboundError, NotConnected, Unauthorised
 
 if TYPE_CHECKING:
     from northbound.mqtt.packets import Packet
@@ -29,3 +29,22 @@ class ClosedUnanswered(NotConnected):
 
 class VersionRefused(NotConnected):
     """The broker does not speak the protocol version offered; another one may work."""
+
+
+class ConnectRefused(NotConnected):
+    """The broker answered CONNECT with a refusal that is not about credentials.
+
+    ``code`` is the reason code of MQTT 5 (section 3.2.2.2); the return codes of 3.x are translated.
+    """
+
+    def __init__(self, code: int, words: str) -> None:
+        self.code = code
+        super().__init__(words)
+
+
+class CredentialsRefused(Unauthorised):
+    """The broker answered CONNECT with a refusal of the credentials or the client id; ``code`` as above."""
+
+    def __init__(self, code: int, words: str) -> None:
+        self.code = code
+        super().__init__(words)

@@ -7,8 +7,8 @@ on the packet a code came in.
 
 from __future__ import annotations
 
-from northbound.errors import DeliveryError, NotConnected, Rejected, Unauthorised, Unavailable
-from northbound.mqtt.errors import VersionRefused
+from northbound.errors import DeliveryError, NotConnected, Rejected, Unavailable
+from northbound.mqtt.errors import ConnectRefused, CredentialsRefused, VersionRefused
 
 SUCCESS = 0
 NO_MATCHING_SUBSCRIBERS = 16
@@ -127,16 +127,18 @@ def connect_error(code: int, version: int, reason: str | None = None, server: st
     if code == UNSUPPORTED_VERSION:
         return VersionRefused(f"the broker does not speak this protocol version ({said}); try another version")
     if code == CLIENT_ID_NOT_VALID:
-        return Unauthorised(f"the broker refuses the client id ({said}); choose another client_id")
+        return CredentialsRefused(code, f"the broker refuses the client id ({said}); choose another client_id")
     if code in _CREDENTIALS:
-        return Unauthorised(
-            f"the broker refuses the credentials ({said}); check user name, password, certificate and client id"
+        return CredentialsRefused(
+            code, f"the broker refuses the credentials ({said}); check user name, password, certificate and client id"
         )
     if code in {RETAIN_NOT_SUPPORTED, QOS_NOT_SUPPORTED}:
-        return NotConnected(f"the broker does not take the will ({said}); it is retained, or its QoS is too high")
+        return ConnectRefused(
+            code, f"the broker does not take the will ({said}); it is retained, or its QoS is too high"
+        )
     if server:
-        return NotConnected(f"the broker asks to connect to {server} ({said}); change the address")
-    return NotConnected(f"the broker does not accept the connection ({said})")
+        return ConnectRefused(code, f"the broker asks to connect to {server} ({said}); change the address")
+    return ConnectRefused(code, f"the broker does not accept the connection ({said})")
 
 
 def publish_error(code: int, reason: str | None = None) -> DeliveryError:

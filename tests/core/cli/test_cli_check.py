@@ -200,6 +200,24 @@ def test_a_connector_that_breaks_its_contract_is_an_answer(cli, site, monkeypatc
     assert "a defect of the connector" in told.out
 
 
+def test_a_connectors_own_warnings_are_told(cli, site, monkeypatch):
+    found = [("path", "leads to a tape", "name a disk"), ("", "is slow", "wait")]
+    monkeypatch.setattr("northbound_file.FileConnector.warnings", lambda self: found)
+    told = cli("check")
+    assert told.status == 0
+    assert "connectors.out.path: leads to a tape (name a disk)" in told.out
+    assert "connectors.out: is slow (wait)" in told.out
+
+    def defect(self):
+        raise KeyError("hunter2")
+
+    monkeypatch.setattr("northbound_file.FileConnector.warnings", defect)
+    told = cli("check")
+    assert told.status == 0
+    assert "connectors.out: cannot be looked at: KeyError (a defect of the plugin: report it)" in told.out
+    assert "hunter2" not in told.out
+
+
 def test_connect_tells_what_the_connector_knows(cli, site, monkeypatch):
     now = dt.datetime.now(dt.UTC)
     ends = [now + dt.timedelta(days=12, hours=1), now + dt.timedelta(hours=1, minutes=1), now - dt.timedelta(days=1)]

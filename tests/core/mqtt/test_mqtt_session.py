@@ -470,28 +470,30 @@ def test_subscriptions():
 
 
 CONNECT_ERRORS = [
-    (4, 1, m.VersionRefused, "protocol version"),
-    (4, 2, Unauthorised, "client id"),
-    (4, 3, NotConnected, "server unavailable"),
-    (4, 4, Unauthorised, "user name"),
-    (4, 5, Unauthorised, "credentials"),
-    (4, 7, Unauthorised, "credentials"),
-    (5, 132, m.VersionRefused, "try another version"),
-    (5, 134, Unauthorised, "134 bad user name or password: why"),
-    (5, 135, Unauthorised, "135"),
-    (5, 136, NotConnected, "136 server unavailable"),
-    (5, 137, NotConnected, "137 server busy"),
-    (5, 138, Unauthorised, "138 banned"),
-    (5, 200, NotConnected, "200 unknown reason"),
+    (4, 1, 132, m.VersionRefused, "protocol version"),
+    (4, 2, 133, m.CredentialsRefused, "client id"),
+    (4, 3, 136, m.ConnectRefused, "server unavailable"),
+    (4, 4, 134, m.CredentialsRefused, "user name"),
+    (4, 5, 135, m.CredentialsRefused, "credentials"),
+    (4, 7, 135, m.CredentialsRefused, "credentials"),
+    (5, 132, 132, m.VersionRefused, "try another version"),
+    (5, 134, 134, m.CredentialsRefused, "134 bad user name or password: why"),
+    (5, 135, 135, m.CredentialsRefused, "135"),
+    (5, 136, 136, m.ConnectRefused, "136 server unavailable"),
+    (5, 137, 137, m.ConnectRefused, "137 server busy"),
+    (5, 138, 138, m.CredentialsRefused, "138 banned"),
+    (5, 200, 200, m.ConnectRefused, "200 unknown reason"),
 ]
 
 
-@pytest.mark.parametrize(("version", "code", "kind", "words"), CONNECT_ERRORS)
-def test_refused_connections(version, code, kind, words):
+@pytest.mark.parametrize(("version", "code", "meant", "kind", "words"), CONNECT_ERRORS)
+def test_refused_connections(version, code, meant, kind, words):
     wire = Wire(version, open_=False)
     with pytest.raises(kind, match=words) as caught:
         wire.reconnect(m.Connack(code, properties=Properties(reason_string="why")))
     assert type(caught.value) is kind
+    assert getattr(caught.value, "code", 132) == meant
+    assert isinstance(caught.value, Unauthorised) == (meant in {133, 134, 135, 138})
     assert not wire.session.connected
     assert "x.example" in str(connect_error(157, 5, server="x.example"))
 

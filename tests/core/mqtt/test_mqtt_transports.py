@@ -405,7 +405,9 @@ async def everything(broker, trusting, serving, pin):
         options = {"host": "broker.internal", "port": front.port, "websocket": "/mqtt", "ssl": trusting}
         await echo(**options, proxy=address, pins=pin[1:], count=500)
         await refused(NotConnected, "not a pinned one", **options, proxy=address, pins=(bytes(32),))
-        assert front.paths == ["/mqtt"]
+        async with SocksProxy(login=LOGIN, names={"broker.internal": "127.0.0.1"}) as socks:
+            await echo(**options, proxy=m.ProxyAddress("socks5", "127.0.0.1", socks.port, *LOGIN), pins=pin[:1])
+        assert front.paths == ["/mqtt"] * 2
 
 
 async def test_all_at_once(broker, trusting, serving, pin):
