@@ -71,7 +71,9 @@ class Bench:
                 await asyncio.gather(*(client.send_message(Message(b'{"value":1}')) for _ in range(20)))
             took = time.monotonic() - began
             used = (time.process_time() - cpu) / count * 1e6
-            print(f"steady: {count / took:,.0f} msg/s, {used:.0f} us CPU each with the twin, {threading.active_count()} threads")
+            print(
+                f"steady: {count / took:,.0f} msg/s, {used:.0f} us CPU each with the twin, {threading.active_count()} threads"
+            )
             print(f"  shutdown: {await shut_down(client)}")
 
     async def poison(self) -> None:

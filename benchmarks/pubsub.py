@@ -19,10 +19,10 @@ import grpc
 from google.api_core.exceptions import AlreadyExists
 from google.pubsub_v1.services.publisher import PublisherAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
-from northbound_gcp_pubsub import PubSubConnector, PubSubOptions
 from tests.support.pubsub import TOPIC, cloud
 
 from northbound import Outgoing
+from northbound_gcp_pubsub import PubSubConnector, PubSubOptions
 
 PAYLOAD = b'{"time":1700000000123,"value":"{\\"power\\":true,\\"temperature\\":21.5}"}'
 CONFIGURATION = """

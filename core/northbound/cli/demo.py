@@ -21,11 +21,13 @@ from rich.text import Text
 
 from northbound import NorthboundError
 from northbound.cli import broker, logs, proof
+from northbound.cli.clouds import Clouds
 from northbound.cli.live import LiveView, PlainView
 from northbound.cli.output import console, emit, note, on_terminal, say
 from northbound.cli.parameters import DURATION, json_option
 from northbound.cli.service import Service, run_loop
 from northbound.cli.summary import acted
+from northbound.config import SiteOptions
 from northbound.loading import load_text
 from northbound.registry import Registry
 from northbound.runtime import Runtime
@@ -34,6 +36,7 @@ from northbound.status import Status
 _ELSEWHERE_SECONDS: Final = 20.0
 _STORE: Final = "northbound.db"
 _SENT: Final = "sent.jsonl"
+_CLOUDS: Final = "clouds"
 _LARGEST_DRAWN_LOG: Final = 1_048_576
 
 _CONFIGURATION = """\
@@ -68,6 +71,7 @@ class _Demo(Struct):
     port: int | None
     text: str
     duration: float | None
+    clouds: Clouds | None = None
 
     @property
     def sent(self) -> Path:
@@ -89,18 +93,25 @@ class _Demo(Struct):
     show_default=True,
     help="Changes a second on the campus.",
 )
+@click.option(
+    "--twins", is_flag=True, help="Also into AWS IoT Core, Azure IoT Hub and Pub/Sub, as twins on this machine."
+)
 @click.option("--dir", "folder", type=click.Path(file_okay=False), help="Keep the files here. Default: none is kept.")
 @click.option("--show-config", is_flag=True, help="Print the configuration that the demo runs, and end.")
 @json_option
-def demo(duration: timedelta | None, rate: float, folder: str | None, *, show_config: bool, as_json: bool) -> int:
+def demo(
+    duration: timedelta | None, rate: float, folder: str | None, *, twins: bool, show_config: bool, as_json: bool
+) -> int:
     """Show it all on this machine: no account, no configuration.
 
     A simulated campus goes through the engine and the store into a file and into a Mosquitto that the demo starts for
-    itself, where that is installed. At the end it counts: what was accepted, what each destination acknowledged, what
-    the file and the broker really hold. The status is 0 only if all of it agrees.
+    itself, where that is installed; with --twins also, by the clouds' own SDKs, into local servers that behave as the
+    clouds do, their sign-in and their limits included. At the end it counts: what was accepted, what each destination
+    acknowledged, what the file, the broker and the twins really hold. The status is 0 only if all of it agrees.
 
     \b
     northbound demo
+    northbound demo --twins
     northbound demo --duration 20s --rate 1000 --dir ./demo
     """  # noqa: D301 - \b keeps click from joining the lines
     if show_config:
@@ -117,7 +128,9 @@ def demo(duration: timedelta | None, rate: float, folder: str | None, *, show_co
             _prepare(path)
         registry = Registry()
         port = _start_broker(stack, registry, path)
-        plan = _Demo(path, port, _configuration(rate, port), seconds)
+        clouds = _start_clouds(stack, registry, path) if twins else None
+        text = _configuration(rate, port) + (clouds.text if clouds is not None else "")
+        plan = _Demo(path, port, text, seconds, clouds)
         return _run(plan, registry, as_json=as_json, kept=folder is not None)
 
 
@@ -132,7 +145,7 @@ def _configuration(rate: float, port: int | None) -> str:
 
 def _prepare(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
-    for name in (_STORE, _SENT, "mosquitto"):
+    for name in (_STORE, _SENT, _CLOUDS, "mosquitto"):
         if (path / name).exists():
             raise NorthboundError(f"{path} holds {name} of an earlier demo: name an empty folder, or a new one")
 
@@ -149,6 +162,13 @@ def _start_broker(stack: ExitStack, registry: Registry, path: Path) -> int | Non
     else:
         return stack.enter_context(broker.Broker(program, path / "mosquitto")).port
     return None
+
+
+def _start_clouds(stack: ExitStack, registry: Registry, path: Path) -> Clouds:
+    clouds = Clouds(registry, path / _CLOUDS)
+    for words in clouds.missing:
+        note(words)
+    return stack.enter_context(clouds)
 
 
 def _run(plan: _Demo, registry: Registry, *, as_json: bool, kept: bool) -> int:
@@ -171,7 +191,7 @@ def _run(plan: _Demo, registry: Registry, *, as_json: bool, kept: bool) -> int:
         signal.signal(signal.SIGTERM, _interrupt)  # the service took it, and gave it back to the system
         forced = service.forced
         if forced is None and runtime.final is not None:
-            checks.extend(await _prove(plan, runtime.final))
+            checks.extend(await _prove(plan, runtime.final, configuration.site))
 
     run_loop(main)
     click.echo(words.getvalue()[-_LARGEST_DRAWN_LOG:], nl=False, err=True)
@@ -215,15 +235,18 @@ async def _each(service: Service, plan: _Demo, began: float, pause: float, show:
         await asyncio.sleep(rest)
 
 
-async def _prove(plan: _Demo, final: Status) -> list[proof.Check]:
+async def _prove(plan: _Demo, final: Status, site: SiteOptions) -> list[proof.Check]:
     checks = proof.compare_sums(final)
+    acknowledged = {connector.name: connector.counters.acknowledged for connector in final.connectors}
     content = await asyncio.to_thread(proof.read_file, plan.sent)
     if content is not None:
-        acknowledged = next(c.counters.acknowledged for c in final.connectors if c.name == "file")
-        checks.append(proof.compare_file(content, acknowledged))
+        checks.append(proof.compare_file(content, acknowledged["file"]))
     behind = any(connector.backlog for connector in final.connectors)
     if plan.port is not None:
         checks.append(await proof.compare_broker(plan.port, None if behind else content))
+    if plan.clouds is not None:
+        newest = None if behind else content
+        checks += await asyncio.to_thread(plan.clouds.compare, site, acknowledged, newest)
     return checks
 
 
