@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from awscrt import io, mqtt5
 
-from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected, Unavailable
+from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected, Unauthorised, Unavailable
 from northbound_aws_iot import failures, signing_in
 from northbound_aws_iot.options import ConnectorOptions
 
@@ -242,6 +242,32 @@ class Link:
             self._loop.call_soon(self._settle, pending, index, packet.topic, refused)
             return
         future.add_done_callback(self._settler(pending, index, packet.topic))
+
+    async def publish_one(self, topic: str, payload: bytes) -> None:
+        """Publish, and wait for the acknowledgement; raises the error of this one."""
+        try:
+            await self.publish([mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE)])
+        except PartialDelivery as error:
+            raise error.failures[0] from None
+
+    async def subscribe(self, topic_filter: str) -> None:
+        """Subscribe; raises ``NotConnected`` or ``Unauthorised``."""
+        done: asyncio.Future[Any] = self._loop.create_future()
+        wanted = mqtt5.Subscription(topic_filter=topic_filter, qos=mqtt5.QoS.AT_LEAST_ONCE)
+
+        def answered(future: Any) -> None:
+            if not done.done():
+                done.set_result(future)
+
+        asked = self._client.subscribe(mqtt5.SubscribePacket(subscriptions=[wanted]))
+        asked.add_done_callback(lambda future: self._post(answered, future))
+        future = await done
+        if (error := future.exception()) is not None:
+            raise NotConnected(f"cannot subscribe to {topic_filter}: {failures.sdk_words(error)}")
+        code = future.result().reason_codes[0]
+        if code is None or code >= failures.REFUSED:
+            named = "unknown reason" if code is None else code.name.lower().replace("_", " ")
+            raise Unauthorised(f"IoT Core refuses the subscription to {topic_filter} ({named})")
 
     def _packet(self, message: Outgoing) -> Any:
         name = self._options.idempotency_property

@@ -23,10 +23,11 @@ class _Turn:
         self.free_at = 0.0
 
 
-class RetainedQuota:
-    """Holds retained messages back until their topic and the account may have one more.
+class Turns:
+    """Delivers one message of a topic at a time, and holds it back until its topic and all together may have one more.
 
-    The next of a topic waits from the acknowledgement of the one before: so it cannot arrive too early.
+    The next of a topic waits from the acknowledgement of the one before: so it cannot arrive too early. A rate of 0
+    is no bound.
     """
 
     def __init__(self, per_topic: float, per_second: float) -> None:
@@ -53,7 +54,7 @@ class RetainedQuota:
             for index, message in enumerate(batch):
                 turn = self._turns.setdefault(message.topic, _Turn())
                 turn.waiting += 1
-                tasks.create_task(self._one(turn, index, message, deliver, failures), name="retained")
+                tasks.create_task(self._one(turn, index, message, deliver, failures), name="turn")
         if failures:
             raise PartialDelivery(failures)
 
@@ -67,7 +68,7 @@ class RetainedQuota:
     ) -> None:
         try:
             async with turn.lock:
-                await self._until(turn)
+                await self.pace(turn.free_at)
                 try:
                     await deliver([message])
                 except PartialDelivery as error:
@@ -79,10 +80,12 @@ class RetainedQuota:
         finally:
             turn.waiting -= 1
 
-    async def _until(self, turn: _Turn) -> None:
+    async def pace(self, earliest: float = 0.0) -> None:
+        """Wait for one more of all together, and for ``earliest``."""
         now = time.monotonic()
-        self._next = max(self._next, now) + self._share
-        until = max(turn.free_at, self._next - self._share)
+        mine = max(self._next, now)
+        self._next = mine + self._share
+        until = max(earliest, mine)
         if until > now:
             await asyncio.sleep(until - now)
 

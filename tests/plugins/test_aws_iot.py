@@ -649,3 +649,68 @@ async def test_the_certificate_is_told_and_its_files_are_watched(authority, pair
     assert set(credential.files) == {pair.certificate, pair.private_key, authority.ca}
     text = connector(twin, certificate_pem=pair.certificate.read_text(), private_key_pem="x")
     assert text.credentials()[0].expires == pair.parsed.not_valid_after_utc
+
+
+# -- shadows ----------------------------------------------------------------------------------------------------
+
+
+def meta(id_: str, payload: bytes) -> Outgoing:
+    topic = f"placeos/org-acme/metadata/{id_}"
+    return Outgoing(topic, payload, "metadata", 1, True, topic, f"store-{id_}")
+
+
+async def test_metadata_as_reported_state(authority, pair):
+    async with AwsIotTwin(authority) as twin:
+        it = connector(twin, pair, shadow="places", shadow_thing="hq")
+        await it.open()
+        await it.send([meta("sys-1", b'{"name":"One","at":{"x":1,"y":2}}'), meta("sys-2", b'{"name":"Two"}'), out("t")])
+        await it.send([meta("sys-1", b'{"name":"One","at":{"y":3}}'), meta("sys-2", b"")])
+        await it.close()
+    assert twin.shadows.documents == {("hq", "places"): {"reported": {"sys-1": {"name": "One", "at": {"y": 3}}}}}
+    assert not twin.retained
+    assert not twin.refused
+    assert [m.topic for m in twin.messages if not m.topic.startswith("$aws/")] == ["t"]
+
+
+async def test_a_thing_for_each_entity(authority, pair):
+    async with AwsIotTwin(authority) as twin:
+        it = connector(twin, pair, shadow="classic", shadow_thing="{org}-{id}")
+        await it.open()
+        await it.send([meta(f"sys-{n}", b'{"name":"%d"}' % n) for n in range(15)])
+        await it.close()
+    assert len(twin.shadows.documents) == 15
+    assert twin.shadows.documents["org-acme-sys-3", None] == {"reported": {"name": "3"}}
+
+
+async def test_the_bounds_of_a_shadow_are_kept_and_its_refusals_told(authority, pair):
+    async with AwsIotTwin(authority, limits=AwsLimits(shadow_in_flight=10)) as twin:
+        twin.delay = 0.05
+        it = connector(twin, pair, shadow="classic")
+        await it.open()
+        many = [meta(f"s{n}", b'{"name":"%s"}' % (b"n" * 600)) for n in range(14)]
+        with pytest.raises(PartialDelivery) as caught:
+            await it.send([*many, meta("large", b'{"name":"%s"}' % (b"n" * 9000)), meta("list", b"[]")])
+        words = [str(error) for error in caught.value.failures.values()]
+        assert {type(error) for error in caught.value.failures.values()} == {Rejected}
+        assert any("413" in word for word in words), words
+        assert "a shadow takes 8,192" in str(caught.value.failures[14])
+        assert "not a JSON object" in str(caught.value.failures[15])
+        assert "429" not in str(words)
+        await it.close()
+    assert len(twin.shadows.documents["acme-hq", None]["reported"]) == 14 - len(words) + 2
+
+
+async def test_a_shadow_that_does_not_answer_and_one_that_may_not_be_heard(authority, pair):
+    policy = {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["iot:Connect", "iot:Publish", "iot:Subscribe"], "Resource": "*"}]}  # fmt: skip
+    async with AwsIotTwin(authority, limits=QUICK, policy=policy) as twin:  # iot:Receive is missing
+        it = connector(twin, pair, shadow="classic", ack_timeout="1s")
+        await it.open()
+        with pytest.raises(PartialDelivery) as caught:
+            await it.send([meta("a", b"{}")])
+        assert type(caught.value.failures[0]) is Unavailable
+        await it.close()
+        twin.policy = Policy(_allow(["iot:Connect", "iot:Publish"], "*"))
+        with pytest.raises(Unauthorised, match="refuses the subscription"):
+            await it.open()
+        await it.close()
