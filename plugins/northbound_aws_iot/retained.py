@@ -7,8 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from northbound import DeliveryError, Outgoing, PartialDelivery
+from northbound import DeliveryError, Outgoing, PartialDelivery, Unavailable
 
+#: No send waits longer than this for a quota: the engine gives one that lasts up as a connection that hangs.
+_LONGEST: Final = 60.0
 _FORGET_AT: Final = 10_000  # topics whose time has passed are forgotten when so many are known
 
 
@@ -67,16 +69,18 @@ class Turns:
         failures: dict[int, DeliveryError],
     ) -> None:
         try:
+            if turn.waiting * self._pause > _LONGEST:  # the newest will do: what it overtakes is not sent any more
+                raise Unavailable("more values of one retained topic wait than its quota lets through")
             async with turn.lock:
                 await self.pace(turn.free_at)
                 try:
                     await deliver([message])
-                except PartialDelivery as error:
-                    failures[index] = error.failures[0]
-                except DeliveryError as error:
-                    failures[index] = error
                 finally:
                     turn.free_at = time.monotonic() + self._pause
+        except PartialDelivery as error:
+            failures[index] = error.failures[0]
+        except DeliveryError as error:
+            failures[index] = error
         finally:
             turn.waiting -= 1
 
@@ -84,8 +88,10 @@ class Turns:
         """Wait for one more of all together, and for ``earliest``."""
         now = time.monotonic()
         mine = max(self._next, now)
-        self._next = mine + self._share
         until = max(earliest, mine)
+        if until - now > _LONGEST:
+            raise Unavailable("more retained messages wait than their quota lets through", retry_after=1.0)
+        self._next = mine + self._share
         if until > now:
             await asyncio.sleep(until - now)
 

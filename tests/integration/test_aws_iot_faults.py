@@ -88,16 +88,16 @@ async def test_the_server_hangs_up_again_and_again(authority, pair, tmp_path):
     async with AwsIotTwin(authority, limits=QUICK) as twin:
         twin.delay = 0.01
         async with Pipeline(tmp_path, "aws-iot", options(twin, pair)) as it:
-            for turn, how in enumerate((lambda: twin.hang_up(139), twin.cut, twin.hang_up)):
+            for turn, how in enumerate((lambda: twin.hang_up(139), twin.cut)):
                 await feed(it, 300, begin=300 * turn)
                 await it.until(lambda turn=turn: len(twin.messages) > 300 * turn + 100, what="flowing")
                 how()
             await it.delivered()
         result = it.check(rows(twin))
-    assert result.distinct == 900
-    assert len(twin.connects) == 4
+    assert result.distinct == 600
+    assert len(twin.connects) == 3
     assert not it.letters()
-    print(f"\n{len(twin.connects)} connections, {result.duplicates} of 900 sent again")
+    print(f"\n{len(twin.connects)} connections, {result.duplicates} of 600 sent again")
 
 
 async def test_a_connection_that_stalls(authority, pair, tmp_path):
@@ -115,11 +115,11 @@ async def test_a_connection_that_stalls(authority, pair, tmp_path):
 
 
 async def test_a_certificate_that_ends_in_mid_flow_and_is_renewed_on_disk(authority, tmp_path):
-    pair = authority.client("acme-hq", valid=timedelta(seconds=3), file="short")
+    pair = authority.client("acme-hq", valid=timedelta(seconds=2), file="short")
     async with AwsIotTwin(authority, limits=QUICK) as twin:
         async with Pipeline(tmp_path, "aws-iot", options(twin, pair)) as it:
             await it.until(lambda: it.status.credentials and it.status.credentials[0].expires, what="told")
-            feeding = asyncio.ensure_future(feed(it, 600, seconds=5))
+            feeding = asyncio.ensure_future(feed(it, 600, seconds=3))
             await it.until(lambda: it.status.state == "unauthorised", what="refused")
             assert "certificate has expired" in it.status.error
             refused = len(twin.refused)
@@ -139,7 +139,7 @@ async def test_a_certificate_replaced_on_disk_is_used_without_loss(authority, tm
     async with AwsIotTwin(authority, limits=QUICK) as twin:
         twin.delay = 0.005
         async with Pipeline(tmp_path, "aws-iot", options(twin, pair)) as it:
-            feeding = asyncio.ensure_future(feed(it, 1000, seconds=3))
+            feeding = asyncio.ensure_future(feed(it, 600, seconds=1.5))
             await it.until(lambda: len(twin.messages) > 200, what="flowing")
             assert twin.peers["acme-hq"].wire.greeting.certificate.serial_number == pair.parsed.serial_number
             new = authority.client("acme-hq", file="old")
@@ -148,7 +148,7 @@ async def test_a_certificate_replaced_on_disk_is_used_without_loss(authority, tm
             await feeding
             await it.delivered()
         result = it.check(rows(twin))
-    assert result == (1000, 0)  # what was under way was finished first
+    assert result == (600, 0)  # what was under way was finished first
 
 
 async def test_refused_and_oversize_messages_are_set_aside_with_the_reason(authority, pair, tmp_path):
@@ -169,10 +169,11 @@ async def test_refused_and_oversize_messages_are_set_aside_with_the_reason(autho
     assert all("135" in why or "as the test wants" in why for why in twin.reasons), "what is too large was sent"
 
 
-async def test_a_message_the_service_hangs_up_on_is_set_aside_and_the_rest_goes_on(authority, pair, tmp_path):
+@pytest.mark.parametrize("lanes", [1, 3])
+async def test_a_message_the_service_hangs_up_on_is_set_aside_and_the_rest_goes_on(authority, pair, tmp_path, lanes):
     async with AwsIotTwin(authority, limits=QUICK) as twin:
         twin.hang_up_on = lambda packet: 144 if b"poison" in packet.payload else None
-        async with Pipeline(tmp_path, "aws-iot", options(twin, pair)) as it:
+        async with Pipeline(tmp_path, "aws-iot", options(twin, pair, connections=lanes)) as it:
             await it.put(*(state(n, value="poison" if n == 57 else None) for n in range(200)))
             await it.delivered()
         result = it.check(rows(twin))
@@ -180,7 +181,8 @@ async def test_a_message_the_service_hangs_up_on_is_set_aside_and_the_rest_goes_
     assert letter.sequence == 58
     assert "144 topic name invalid" in letter.reason
     assert result.distinct == 199
-    assert len(twin.connects) == 4  # three hang-ups, and the connection that goes on
+    most = max(twin.connects_by_client.values())
+    assert most == 4 if lanes == 1 else most <= 6  # three hang-ups, and the connection that goes on
 
 
 @pytest.mark.parametrize("answer", ["discard", "puback", "disconnect"])
@@ -188,11 +190,11 @@ async def test_throttling(authority, pair, tmp_path, answer):
     slower = AwsLimits(publishes=100, connects_per_client=0)
     async with AwsIotTwin(authority, limits=slower, over_rate=answer) as twin:
         async with Pipeline(tmp_path, "aws-iot", options(twin, pair, messages_per_second=400)) as it:
-            await feed(it, 400)
+            await feed(it, 300)
             await it.delivered()
         result = it.check(rows(twin))
     assert any("more publishes a second" in why for why in twin.reasons), "it was never throttled"
-    overtaken = 400 - result.distinct
+    overtaken = 300 - result.distinct
     assert not it.letters()
     assert len(twin.connects) <= 6
     print(f"\n{answer}: {len(twin.refused)} refused, {overtaken} overtaken, {len(twin.connects)} connections")
@@ -204,8 +206,8 @@ async def test_a_second_client_with_the_same_id(authority, pair, tmp_path):
             host="localhost", port=twin.port, client_id="acme-hq", ssl=authority.client_context(pair), keep_alive=30
         )
         async with Pipeline(tmp_path, "aws-iot", options(twin, pair)) as it:
-            feeding = asyncio.ensure_future(feed(it, 600, seconds=3))
-            for _ in range(3):
+            feeding = asyncio.ensure_future(feed(it, 600, seconds=2))
+            for _ in range(2):
                 seen = len(twin.messages)
                 await it.until(lambda seen=seen: len(twin.messages) > seen + 20, what="flowing")
                 client = Client(rival)
@@ -215,7 +217,7 @@ async def test_a_second_client_with_the_same_id(authority, pair, tmp_path):
                 await client.disconnect()
             await feeding
             await it.delivered()
-            assert it.status.reconnects <= 3
+            assert it.status.reconnects <= 2
         result = it.check(rows(twin))
     assert result.distinct == 600
     assert not it.letters()

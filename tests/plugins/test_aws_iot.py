@@ -10,9 +10,21 @@ import pydantic
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from hypothesis import given
+from hypothesis import strategies as st
 
-from northbound import NotConnected, Outgoing, PartialDelivery, Rejected, Unauthorised, Unavailable
-from northbound.shaping import STATE_NAMES, Template
+from northbound import (
+    EventRefused,
+    Message,
+    NotConnected,
+    Outgoing,
+    PartialDelivery,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
+from northbound.config import ConnectorOptions as EveryConnector
+from northbound.shaping import STATE_NAMES, Shaper, Template
 from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.aws_iot import AwsIotTwin
 from northbound.testing.twins.aws_limits import AwsLimits
@@ -639,6 +651,46 @@ def test_the_default_topic_is_folded_to_eight_levels_and_back():
     template = Template(AwsIotConnector.default_topic, (*STATE_NAMES, *scheme.hierarchy[1:]))
     assert template.reversible
     assert AwsIotConnector.default_topic.count("/") == 7
+
+
+@given(
+    st.lists(st.text(max_size=20), min_size=10, max_size=10),
+    st.lists(st.none() | st.text(min_size=1, max_size=20), min_size=3, max_size=3),
+    st.integers(1, 10_000),
+)
+def test_whatever_is_sent_is_within_the_limits_and_can_be_undone(texts, zones, index):
+    scheme = TopicScheme()
+    try:
+        topic = scheme.state_topic(texts[0], tuple(zones), texts[1], texts[2], texts[3], index, texts[4])
+    except EventRefused:
+        return
+    made = AwsIotConnector(ConnectorOptions(**GOOD), name="aws")
+    shaper = Shaper.of(made, EveryConnector(), scheme, made.limits)
+    try:
+        shaped = shaper.shape(Message(topic, b"{}", "state", 1, True), 1)
+    except Rejected:
+        assert len(topic.encode()) > 200  # folding shortens by nothing but slashes
+        return
+    assert shaped.topic.count("/") == 7
+    assert len(shaped.topic.encode()) <= 256
+    assert not shaped.retain
+    plain = Template(AwsIotConnector.default_topic, (*STATE_NAMES, *scheme.hierarchy[1:])).inverse(shaped.topic)
+    again = scheme.state_topic(
+        plain["org"], (plain["building"], plain["level"], plain["area"]), plain["system"], plain["driver"],
+        plain["module"], int(plain["index"]), plain["state"],
+    )  # fmt: skip
+    assert again == topic
+
+
+async def test_a_quota_never_holds_a_send_for_longer_than_the_engine_waits(authority, pair):
+    async with AwsIotTwin(authority) as twin:
+        it = connector(twin, pair, retained_per_topic=0.02)  # one in 50 s
+        await it.open()
+        with pytest.raises(PartialDelivery) as caught:
+            async with asyncio.timeout(5):
+                await it.send([out("meta", b"%d" % n, retain=True, kind="metadata") for n in range(3)][1:] * 2)
+        assert all("retained topic" in str(error) for error in caught.value.failures.values())
+        await it.close()
 
 
 async def test_the_certificate_is_told_and_its_files_are_watched(authority, pair):
