@@ -257,5 +257,7 @@ async def test_ten_lanes_take_a_thousand_a_second_in_order(authority, pair, tmp_
     assert result == (count, 0)
     assert not twin.refused
     by_lane = {client: sum(m.client_id == client for m in twin.messages) for client in twin.connects_by_client}
-    print(f"\n{count / took:,.0f} messages a second over {len(by_lane)} lanes, {min(by_lane.values())} to "
+    times = [message.time for message in twin.messages]
+    print(f"\n{count / took:,.0f} messages a second from start to end over {len(by_lane)} lanes, "
+          f"{(count - 1) / (times[-1] - times[0]):,.0f} while they flow, {min(by_lane.values())} to "
           f"{max(by_lane.values())} a lane")  # fmt: skip
