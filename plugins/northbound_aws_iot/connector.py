@@ -210,7 +210,11 @@ class AwsIotConnector(northbound.Connector):
             return [
                 Credential.of_certificate("certificate", config.certificate_pem.get_secret_value().encode(), *beside)
             ]
-        return [Credential("CA", None, tuple(beside))] if beside else []
+        found = [Credential("CA", None, tuple(beside))] if beside else []
+        expires = min((link.expires for link in self._links if link.expires is not None), default=None)
+        if expires is not None:
+            found.append(Credential("AWS credentials", expires, renewed=config.access_key_id is None))
+        return found
 
     def gauges(self) -> Mapping[str, float]:
         """Return how many lanes stand, what is under way on them, and what a quota holds back."""

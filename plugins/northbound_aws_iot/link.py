@@ -14,6 +14,7 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from awscrt import io, mqtt5
@@ -82,6 +83,7 @@ class Link:
         self._followers: dict[str, deque[tuple[_Batch, int, Any]]] = {}  # of each topic that is under way
         self.lost: asyncio.Future[NotConnected] = self._loop.create_future()
         self.in_flight = 0
+        self.expires: datetime | None = None  # of AWS credentials
 
     # -- opening and closing ------------------------------------------------------------------------------------
 
@@ -120,7 +122,7 @@ class Link:
             tls_ctx=signing_in.tls_context(options),
             socket_options=_socket_options(milliseconds),
             http_proxy_options=signing_in.proxy(options),
-            websocket_handshake_transform=signing_in.handshake(options, self._note_signing),
+            websocket_handshake_transform=signing_in.handshake(options, self._note_signing, self._note_expiry),
             connect_options=mqtt5.ConnectPacket(
                 client_id=self.client_id,
                 keep_alive_interval_sec=keep_alive,
@@ -157,6 +159,9 @@ class Link:
 
     def _note_signing(self, error: Exception) -> None:
         self._signing = error
+
+    def _note_expiry(self, expires: datetime | None) -> None:
+        self.expires = expires
 
     def _failed_on_thread(self, told: Any) -> None:
         self._post(self._on_failure, told)

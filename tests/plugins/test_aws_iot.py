@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import re
 import ssl
 import time
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from northbound import (
+    DeliveryError,
     EventRefused,
     Message,
     NotConnected,
@@ -145,6 +147,40 @@ async def test_sigv4_by_the_default_chain(authority, monkeypatch):
         await it.send([out("t")])
         await it.close()
     assert len(twin.messages) == 1
+
+
+@pytest.mark.parametrize("kind", ["keys", "process"])
+async def test_sigv4_by_a_profile(authority, monkeypatch, tmp_path, kind):
+    key, ends = KEYS["AKIDEXAMPLE"], "2099-01-01T00:00:00Z"
+    told = {
+        "Version": 1,
+        "AccessKeyId": "AKIDEXAMPLE",
+        "SecretAccessKey": key.secret,
+        "SessionToken": key.session_token,
+    }
+    (tmp_path / "told.json").write_text(json.dumps({**told, "Expiration": ends}))
+    (tmp_path / "config").write_text(f"[profile hq]\ncredential_process = cat {tmp_path / 'told.json'}\n")
+    (tmp_path / "credentials").write_text(
+        f"[hq]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = {key.secret}\n"
+        f"aws_session_token = {key.session_token}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / ("config" if kind == "process" else "none")))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / ("credentials" if kind == "keys" else "none")))
+    async with AwsIotTwin(authority, acts_as=443, access_keys=KEYS) as twin:
+        it = connector(twin, auth="sigv4", region="eu-west-1", profile="hq")
+        await it.open()
+        await it.send([out("t")])
+        told = {credential.name: credential for credential in it.credentials()}
+        if kind == "process":
+            assert told["AWS credentials"].expires == datetime(2099, 1, 1, tzinfo=UTC)
+            assert told["AWS credentials"].renewed
+        await it.close()
+        assert len(twin.messages) == 1
+        none = connector(twin, auth="sigv4", region="eu-west-1", profile="nobody")
+        with pytest.raises(DeliveryError) as caught:
+            await none.open()
+        assert "credential" in str(caught.value).lower() or "profile" in str(caught.value)
+        await none.close()
 
 
 @pytest.mark.parametrize(
