@@ -258,6 +258,8 @@ class ConnectorOptions(SignInOptions):
             raise ValueError("region is needed: the endpoint does not tell it")
         if self.shadow_thing is not None and self.shadow is None:
             raise ValueError("shadow_thing is the thing of a shadow: set shadow too")
+        if self.messages_per_second > 100 and _AWS_HOST.fullmatch(self.endpoint):
+            raise ValueError("IoT Core takes 100 messages a second of one connection: raise connections instead")
         if self.ack_timeout > 5 * self.keep_alive:
             raise ValueError("ack_timeout is longer than a dead connection takes to be noticed")
         return self

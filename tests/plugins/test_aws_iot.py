@@ -648,6 +648,7 @@ GOOD = {"endpoint": "abc-ats.iot.eu-west-1.amazonaws.com", "certificate": "c.pem
         ({"proxy": "socks5://h:1"}, "a proxy is"),
         ({"proxy": "http://user:geheim@h"}, "a proxy is"),
         ({"keep_alive": "10s"}, "30 seconds"),
+        ({"messages_per_second": 200}, "raise connections instead"),
         ({"shadow": "a/b"}, "letters, digits"),
         ({"shadow_thing": "t"}, "set shadow too"),
     ],
