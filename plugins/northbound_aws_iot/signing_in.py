@@ -174,12 +174,12 @@ def _provider(options: ConnectorOptions) -> Any:
     name = options.profile
     if name is None:
         return make.new_default_chain()
-    ways = []
-    for way in (lambda: make.new_profile(profile_name=name), lambda: make.new_process(profile_to_use=name)):
-        with contextlib.suppress(
-            Exception
-        ):  # the SDK's types are many: there is no such profile, or it is another kind
-            ways.append(way())
+    ways: list[Any] = []
+    kinds: tuple[tuple[Any, str], ...] = ((make.new_profile, "profile_name"), (make.new_process, "profile_to_use"))
+    for way, named in kinds:
+        # The SDK raises by many types where there is no such profile, or it is of the other kind.
+        with contextlib.suppress(Exception):
+            ways.append(way(**{named: name}))
     if not ways:
         raise NotConnected(f"there is no profile {name!r} in the AWS files that gives credentials")
     return make.new_chain(ways)
