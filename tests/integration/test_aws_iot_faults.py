@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -238,6 +239,48 @@ async def test_metadata_is_retained_within_its_quota_and_state_is_not(authority,
     assert set(twin.retained) == {f"placeos/org-acme/metadata/sys-{m}" for m in range(5)}
     assert b'"turn":3' in twin.retained["placeos/org-acme/metadata/sys-0"]
     assert not twin.refused
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NORTHBOUND_CHAOS", "3"))))
+async def test_whatever_happens(authority, pair, tmp_path, seed):
+    """Faults by chance over three lanes: every one that a test above tries alone."""
+    rng = random.Random(seed)
+    count = 6_000
+    quotas = AwsLimits(connects_per_client=0, publishes=1500, retained_per_topic=0)
+    async with AwsIotTwin(authority, limits=quotas) as twin:
+        more = {"connections": 3, "messages_per_second": 500, "retained_per_topic": 0}
+        async with Pipeline(tmp_path, "aws-iot", options(twin, pair, **more)) as it:
+            feeding = asyncio.ensure_future(feed(it, count, seconds=12, batch=50))
+            while not feeding.done():
+                await asyncio.sleep(rng.uniform(0.1, 0.8))
+                lane = f"acme-hq-{rng.randint(1, 3)}"
+                fault = rng.choice(["cut", "hang up", "all", "stall", "slow", "fast", "quota", "discard", "good"])
+                if fault == "cut":
+                    twin.cut(client_id=lane)
+                elif fault == "hang up":
+                    twin.hang_up(rng.choice([139, 151, None]), client_id=lane)
+                elif fault == "all":
+                    twin.cut()
+                elif fault == "stall":
+                    twin.stall(on=True, client_id=lane)
+                    await asyncio.sleep(rng.uniform(0.1, 1.5))
+                    twin.stall(on=False, client_id=lane)
+                elif fault in {"slow", "fast"}:
+                    twin.delay = 0.05 if fault == "slow" else 0.0
+                else:
+                    share = 0.0 if fault == "good" else 0.05
+                    code = 151 if fault == "quota" else 0
+                    twin.refuse_publish = lambda _, share=share, code=code: code if rng.random() < share else None
+            twin.refuse_publish = lambda _: None
+            await feeding
+            await it.delivered(within=60)
+            reconnects = it.status.reconnects
+        result = it.check(rows(twin))
+    assert not it.letters()
+    print(
+        f"\nseed {seed}: {reconnects} reconnects, {result.duplicates} sent again, {count - result.distinct} overtaken"
+    )
 
 
 @pytest.mark.slow
