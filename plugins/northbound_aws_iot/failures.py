@@ -58,6 +58,8 @@ def puback_error(puback: Any, topic: str) -> DeliveryError | None:
     code = puback.reason_code
     if code is not None and code < REFUSED:
         return None
+    if code is None:  # those that pass by themselves have names, and so do those that mean success
+        return Rejected(f"IoT Core refuses the message, for a reason the SDK has no name for (topic {topic[:100]})")
     if code in _OF_THE_MESSAGE:
         return Rejected(f"{_OF_THE_MESSAGE[int(code)]} ({spoken(puback)}; topic {topic[:100]})")
     if code == _QUOTA_EXCEEDED:
