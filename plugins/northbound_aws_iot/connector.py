@@ -15,7 +15,8 @@ from northbound_aws_iot import diagnosis
 from northbound_aws_iot.failures import WrongPin
 from northbound_aws_iot.limits import LIMITS, limits_of, prefix_of
 from northbound_aws_iot.options import ConnectorOptions
-from northbound_aws_iot.retained import RetainedQuota
+from northbound_aws_iot.retained import Turns
+from northbound_aws_iot.shadow import Shadow
 
 if TYPE_CHECKING:
     from northbound_aws_iot.link import Link
@@ -42,7 +43,8 @@ class AwsIotConnector(northbound.Connector):
         self.client_ids = [base] if count == 1 else [f"{base}-{number}" for number in range(1, count + 1)]
         self._links: list[Link] = []
         self._lanes: Lanes | None = None
-        self._retained = RetainedQuota(config.retained_per_topic, config.retained_per_second)
+        self._retained = Turns(config.retained_per_topic, config.retained_per_second)
+        self._shadow = _shadow_of(config, base)
         self._connected_at: dict[str, float] = {}
         self._doubtful = True  # whether TLS is tried first, since it is not known to work
         self._pin_refused = False
@@ -80,7 +82,11 @@ class AwsIotConnector(northbound.Connector):
         from northbound_aws_iot.link import Link  # noqa: PLC0415 - the SDK takes 100 ms, and only those who use it
 
         config = self.config
-        self._links = [Link(config, client_id, prefix=prefix_of(config)) for client_id in self.client_ids]
+        shadow = self._shadow
+        heard = shadow.heard if shadow is not None else None
+        self._links = [
+            Link(config, client_id, prefix=prefix_of(config), on_message=heard) for client_id in self.client_ids
+        ]
         self.tell(
             f"CONNECT as {', '.join(self.client_ids[:3])}{'…' if len(self.client_ids) > 3 else ''}, by {config.auth}"
         )
@@ -97,6 +103,9 @@ class AwsIotConnector(northbound.Connector):
         self.limits = limits_of(config, packet, window)
         if not all(settings.retain_available for settings in told):
             self.limits = self.limits.narrowed(retain="none")
+        if shadow is not None:
+            self.tell(f"SUBSCRIBE to {shadow.filter}")
+            await self._links[0].subscribe(shadow.filter)
         self._lanes = Lanes(
             [link.submit for link in self._links],
             rate=config.messages_per_second,
@@ -161,20 +170,33 @@ class AwsIotConnector(northbound.Connector):
         lanes = self._lanes
         if lanes is None:
             raise NotConnected("the connection is not open")
-        retained = [index for index, message in enumerate(batch) if message.retain]
-        if not retained or not self._retained.bounded:
+        parts: dict[str, list[int]] = {}
+        for index, message in enumerate(batch):
+            parts.setdefault(self._way(message), []).append(index)
+        if parts.keys() == {"lanes"}:
             await lanes.send(batch)
             return
-        chosen = frozenset(retained)
-        others = [index for index in range(len(batch)) if index not in chosen]
         failures: dict[int, DeliveryError] = {}
         async with asyncio.TaskGroup() as tasks:
-            if others:
-                tasks.create_task(_noting(lanes.send([batch[i] for i in others]), others, failures), name="state")
-            quota = self._retained.send([batch[i] for i in retained], lanes.send)
-            tasks.create_task(_noting(quota, retained, failures), name="retained")
+            for way, indices in parts.items():
+                part = [batch[index] for index in indices]
+                work = self._send(way, part, lanes)
+                tasks.create_task(_noting(work, indices, failures), name=f"{self.name}: {way}")
         if failures:
             raise PartialDelivery(failures)
+
+    def _way(self, message: Outgoing) -> str:
+        if self._shadow is not None and message.kind == "metadata":
+            return "shadow"
+        return "retained" if message.retain and self._retained.bounded else "lanes"
+
+    async def _send(self, way: str, part: Sequence[Outgoing], lanes: Lanes) -> None:
+        if way == "shadow" and self._shadow is not None:
+            await self._shadow.send(part, self._links[0].publish_one)
+        elif way == "retained":
+            await self._retained.send(part, lanes.send)
+        else:
+            await lanes.send(part)
 
     # -- what it tells ------------------------------------------------------------------------------------------
 
@@ -188,7 +210,11 @@ class AwsIotConnector(northbound.Connector):
             return [
                 Credential.of_certificate("certificate", config.certificate_pem.get_secret_value().encode(), *beside)
             ]
-        return [Credential("CA", None, tuple(beside))] if beside else []
+        found = [Credential("CA", None, tuple(beside))] if beside else []
+        expires = min((link.expires for link in self._links if link.expires is not None), default=None)
+        if expires is not None:
+            found.append(Credential("AWS credentials", expires, renewed=config.access_key_id is None))
+        return found
 
     def gauges(self) -> Mapping[str, float]:
         """Return how many lanes stand, what is under way on them, and what a quota holds back."""
@@ -211,6 +237,13 @@ class AwsIotConnector(northbound.Connector):
             return
         self.tell(f"PUBLISH of an empty message to {topic}")
         await self.send([Outgoing(topic, b"", "state", int(time.time() * 1000), False, topic, "probe")])
+
+
+def _shadow_of(config: ConnectorOptions, client_id: str) -> Shadow | None:
+    if config.shadow is None:
+        return None
+    seconds = config.ack_timeout.total_seconds()
+    return Shadow(config.shadow, config.shadow_thing or client_id, seconds=seconds)
 
 
 async def _noting(work: Coroutine[Any, Any, None], indices: Sequence[int], failures: dict[int, DeliveryError]) -> None:

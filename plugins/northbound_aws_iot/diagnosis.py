@@ -54,9 +54,11 @@ async def check_tls(options: ConnectorOptions, *, alerts: bool = False) -> None:
             f"the certificate of {where} cannot be trusted: {error.verify_message}; {_about_server(error)}"
         ) from None
     except ssl.SSLError as error:
-        words = _about_alert(error)
-        if words is not None and (shows_certificate or "name" in words):
+        words = _about_alert(error, shows_certificate=shows_certificate)
+        if words is not None:
             raise Unauthorised(f"{where} refuses the handshake: {words}") from None
+        if "ALERT" not in (error.reason or "ALERT"):  # an alert may be about a certificate that only the SDK can show
+            raise NotConnected(f"TLS with {where} failed ({error.reason}); check that the port speaks TLS") from None
     except socket.gaierror:
         raise NotConnected(f"the host name {options.endpoint} cannot be resolved; check the endpoint and DNS") from None
     except ConnectionRefusedError:
@@ -103,13 +105,18 @@ def _about_server(error: ssl.SSLCertVerificationError) -> str:
     return "check the CA that is configured, and whether something in between opens TLS"
 
 
-def _about_alert(error: ssl.SSLError) -> str | None:
+def _about_alert(error: ssl.SSLError, *, shows_certificate: bool) -> str | None:
+    """Return what an alert means; ``None`` where it may only mean that no certificate was shown."""
     reason = error.reason or ""
-    if "UNRECOGNIZED_NAME" in reason or "HANDSHAKE_FAILURE" in reason or "INTERNAL_ERROR" in reason:
-        return f"it may not know the server name (SNI) that the endpoint gives ({reason})"
+    if "UNRECOGNIZED_NAME" in reason:
+        return f"it does not know the server name (SNI) that the endpoint gives ({reason})"
+    if not shows_certificate:
+        return None
     for text, words in _OF_THE_CLIENT.items():
         if text in reason:
             return f"{words} ({reason})"
+    if "HANDSHAKE_FAILURE" in reason or "INTERNAL_ERROR" in reason:
+        return f"it may not know the server name (SNI) that the endpoint gives ({reason})"
     return None
 
 

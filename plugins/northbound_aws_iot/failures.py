@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from northbound import DeliveryError, NotConnected, Rejected, Unauthorised, Unavailable
 
-_REFUSED: Final = 128  # the first code that means failure
+REFUSED: Final = 128  # the first code that means failure
 _NOT_AUTHORISED: Final = 135
 _TOPIC_NAME_INVALID: Final = 144
 _PACKET_TOO_LARGE: Final = 149
@@ -56,8 +56,10 @@ def spoken(packet: Any) -> str:
 def puback_error(puback: Any, topic: str) -> DeliveryError | None:
     """Return the error a PUBACK means, ``None`` for success. A QoS 1 publish is what it answers."""
     code = puback.reason_code
-    if code is not None and code < _REFUSED:
+    if code is not None and code < REFUSED:
         return None
+    if code is None:  # those that pass by themselves have names, and so do those that mean success
+        return Rejected(f"IoT Core refuses the message, for a reason the SDK has no name for (topic {topic[:100]})")
     if code in _OF_THE_MESSAGE:
         return Rejected(f"{_OF_THE_MESSAGE[int(code)]} ({spoken(puback)}; topic {topic[:100]})")
     if code == _QUOTA_EXCEEDED:

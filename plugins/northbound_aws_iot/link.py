@@ -14,11 +14,12 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from awscrt import io, mqtt5
 
-from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected, Unavailable
+from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected, Unauthorised, Unavailable
 from northbound_aws_iot import failures, signing_in
 from northbound_aws_iot.options import ConnectorOptions
 
@@ -82,6 +83,7 @@ class Link:
         self._followers: dict[str, deque[tuple[_Batch, int, Any]]] = {}  # of each topic that is under way
         self.lost: asyncio.Future[NotConnected] = self._loop.create_future()
         self.in_flight = 0
+        self.expires: datetime | None = None  # of AWS credentials
 
     # -- opening and closing ------------------------------------------------------------------------------------
 
@@ -120,7 +122,7 @@ class Link:
             tls_ctx=signing_in.tls_context(options),
             socket_options=_socket_options(milliseconds),
             http_proxy_options=signing_in.proxy(options),
-            websocket_handshake_transform=signing_in.handshake(options, self._note_signing),
+            websocket_handshake_transform=signing_in.handshake(options, self._note_signing, self._note_expiry),
             connect_options=mqtt5.ConnectPacket(
                 client_id=self.client_id,
                 keep_alive_interval_sec=keep_alive,
@@ -157,6 +159,9 @@ class Link:
 
     def _note_signing(self, error: Exception) -> None:
         self._signing = error
+
+    def _note_expiry(self, expires: datetime | None) -> None:
+        self.expires = expires
 
     def _failed_on_thread(self, told: Any) -> None:
         self._post(self._on_failure, told)
@@ -242,6 +247,32 @@ class Link:
             self._loop.call_soon(self._settle, pending, index, packet.topic, refused)
             return
         future.add_done_callback(self._settler(pending, index, packet.topic))
+
+    async def publish_one(self, topic: str, payload: bytes) -> None:
+        """Publish, and wait for the acknowledgement; raises the error of this one."""
+        try:
+            await self.publish([mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE)])
+        except PartialDelivery as error:
+            raise error.failures[0] from None
+
+    async def subscribe(self, topic_filter: str) -> None:
+        """Subscribe; raises ``NotConnected`` or ``Unauthorised``."""
+        done: asyncio.Future[Any] = self._loop.create_future()
+        wanted = mqtt5.Subscription(topic_filter=topic_filter, qos=mqtt5.QoS.AT_LEAST_ONCE)
+
+        def answered(future: Any) -> None:
+            if not done.done():
+                done.set_result(future)
+
+        asked = self._client.subscribe(mqtt5.SubscribePacket(subscriptions=[wanted]))
+        asked.add_done_callback(lambda future: self._post(answered, future))
+        future = await done
+        if (error := future.exception()) is not None:
+            raise NotConnected(f"cannot subscribe to {topic_filter}: {failures.sdk_words(error)}")
+        code = future.result().reason_codes[0]
+        if code is None or code >= failures.REFUSED:
+            named = "unknown reason" if code is None else code.name.lower().replace("_", " ")
+            raise Unauthorised(f"IoT Core refuses the subscription to {topic_filter} ({named})")
 
     def _packet(self, message: Outgoing) -> Any:
         name = self._options.idempotency_property

@@ -43,10 +43,13 @@ _BELONGS: Final[dict[str, Auth]] = {
 
 
 class SignInOptions(pydantic.BaseModel):
-    """How to sign in."""
+    """Where to, and how to sign in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+    endpoint: str = Field(
+        description="The account's endpoint: 'aws iot describe-endpoint --endpoint-type iot:Data-ATS'."
+    )
     auth: Auth = Field(
         "x509",
         description="'x509': a certificate and its key. 'pkcs11': the key is in a hardware module. "
@@ -81,6 +84,25 @@ class SignInOptions(pydantic.BaseModel):
     token_key: str | None = Field(None, min_length=1, description="With 'custom': name under which the token is sent.")
     token: SecretStr | None = Field(None, description="With 'custom': the token.")
     token_signature: SecretStr | None = Field(None, description="With 'custom': the token's signature (Base64).")
+
+    @pydantic.field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if "/" in value or ":" in value:
+            raise ValueError("the endpoint is a host name alone: no scheme, no port, no path")
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            pass
+        else:
+            raise ValueError("the endpoint is a host name: with an address TLS cannot name the server (SNI)")
+        found = _AWS_HOST.fullmatch(value)
+        if found is not None and not found[1] and not value.split(".", maxsplit=1)[0].endswith("-ats"):
+            raise ValueError(
+                "this endpoint is of the old kind, whose certificate nobody trusts any more: take the one of "
+                "'aws iot describe-endpoint --endpoint-type iot:Data-ATS'"
+            )
+        return value
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> SignInOptions:
@@ -124,9 +146,6 @@ class SignInOptions(pydantic.BaseModel):
 class ConnectorOptions(SignInOptions):
     """Publishes to AWS IoT Core."""
 
-    endpoint: str = Field(
-        description="The account's endpoint: 'aws iot describe-endpoint --endpoint-type iot:Data-ATS'."
-    )
     port: int | None = Field(
         None, ge=1, le=65_535, description="Default: 8883 with a certificate, else 443. 443 works with both."
     )
@@ -161,7 +180,7 @@ class ConnectorOptions(SignInOptions):
     )
     shadow: str | None = Field(
         None,
-        description="Where metadata goes as reported state, beside its topic: 'classic', or a shadow's name; "
+        description="Metadata becomes reported state instead of a retained message: 'classic', or a shadow's name; "
         "{id} and {org} are filled in.",
     )
     shadow_thing: str | None = Field(
@@ -196,25 +215,6 @@ class ConnectorOptions(SignInOptions):
         min_length=1,
         description="'check --connect' publishes an empty message there, to find out whether the policy allows it.",
     )
-
-    @pydantic.field_validator("endpoint")
-    @classmethod
-    def _endpoint(cls, value: str) -> str:
-        if "/" in value or ":" in value:
-            raise ValueError("the endpoint is a host name alone: no scheme, no port, no path")
-        try:
-            ipaddress.ip_address(value)
-        except ValueError:
-            pass
-        else:
-            raise ValueError("the endpoint is a host name: with an address TLS cannot name the server (SNI)")
-        found = _AWS_HOST.fullmatch(value)
-        if found is not None and not found[1] and not value.split(".", maxsplit=1)[0].endswith("-ats"):
-            raise ValueError(
-                "this endpoint is of the old kind, whose certificate nobody trusts any more: take the one of "
-                "'aws iot describe-endpoint --endpoint-type iot:Data-ATS'"
-            )
-        return value
 
     @pydantic.field_validator("rule")
     @classmethod
@@ -258,6 +258,8 @@ class ConnectorOptions(SignInOptions):
             raise ValueError("region is needed: the endpoint does not tell it")
         if self.shadow_thing is not None and self.shadow is None:
             raise ValueError("shadow_thing is the thing of a shadow: set shadow too")
+        if self.messages_per_second > 100 and _AWS_HOST.fullmatch(self.endpoint):
+            raise ValueError("IoT Core takes 100 messages a second of one connection: raise connections instead")
         if self.ack_timeout > 5 * self.keep_alive:
             raise ValueError("ack_timeout is longer than a dead connection takes to be noticed")
         return self

@@ -7,8 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from northbound import DeliveryError, Outgoing, PartialDelivery
+from northbound import DeliveryError, Outgoing, PartialDelivery, Unavailable
 
+#: No send waits longer than this for a quota: the engine gives one that lasts up as a connection that hangs.
+_LONGEST: Final = 60.0
 _FORGET_AT: Final = 10_000  # topics whose time has passed are forgotten when so many are known
 
 
@@ -23,10 +25,11 @@ class _Turn:
         self.free_at = 0.0
 
 
-class RetainedQuota:
-    """Holds retained messages back until their topic and the account may have one more.
+class Turns:
+    """Delivers one message of a topic at a time, and holds it back until its topic and all together may have one more.
 
-    The next of a topic waits from the acknowledgement of the one before: so it cannot arrive too early.
+    The next of a topic waits from the acknowledgement of the one before: so it cannot arrive too early. A rate of 0
+    is no bound.
     """
 
     def __init__(self, per_topic: float, per_second: float) -> None:
@@ -53,7 +56,7 @@ class RetainedQuota:
             for index, message in enumerate(batch):
                 turn = self._turns.setdefault(message.topic, _Turn())
                 turn.waiting += 1
-                tasks.create_task(self._one(turn, index, message, deliver, failures), name="retained")
+                tasks.create_task(self._one(turn, index, message, deliver, failures), name="turn")
         if failures:
             raise PartialDelivery(failures)
 
@@ -66,23 +69,29 @@ class RetainedQuota:
         failures: dict[int, DeliveryError],
     ) -> None:
         try:
+            if turn.waiting * self._pause > _LONGEST:  # the newest will do: what it overtakes is not sent any more
+                raise Unavailable("more values of one retained topic wait than its quota lets through")
             async with turn.lock:
-                await self._until(turn)
+                await self.pace(turn.free_at)
                 try:
                     await deliver([message])
-                except PartialDelivery as error:
-                    failures[index] = error.failures[0]
-                except DeliveryError as error:
-                    failures[index] = error
                 finally:
                     turn.free_at = time.monotonic() + self._pause
+        except PartialDelivery as error:
+            failures[index] = error.failures[0]
+        except DeliveryError as error:
+            failures[index] = error
         finally:
             turn.waiting -= 1
 
-    async def _until(self, turn: _Turn) -> None:
+    async def pace(self, earliest: float = 0.0) -> None:
+        """Wait for one more of all together, and for ``earliest``."""
         now = time.monotonic()
-        self._next = max(self._next, now) + self._share
-        until = max(turn.free_at, self._next - self._share)
+        mine = max(self._next, now)
+        until = max(earliest, mine)
+        if until - now > _LONGEST:
+            raise Unavailable("more retained messages wait than their quota lets through", retry_after=1.0)
+        self._next = mine + self._share
         if until > now:
             await asyncio.sleep(until - now)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -111,8 +112,12 @@ def user_name(options: ConnectorOptions) -> str | None:
     return f"{options.username or ''}?{query}" if query else options.username
 
 
-def handshake(options: ConnectorOptions, note: Callable[[Exception], None]) -> Callable[..., None] | None:
-    """Return what prepares a WebSocket's request; ``None`` for MQTT without WebSocket. ``note`` is told why it failed.
+def handshake(
+    options: ConnectorOptions, note: Callable[[Exception], None], expires: Callable[[datetime | None], None]
+) -> Callable[..., None] | None:
+    """Return what prepares a WebSocket's request; ``None`` for MQTT without WebSocket.
+
+    ``note`` is told why it failed, ``expires`` until when the AWS credentials hold; both on a thread of the SDK.
 
     The SDK passes the argument by keyword, so its name is fixed.
     """
@@ -120,41 +125,61 @@ def handshake(options: ConnectorOptions, note: Callable[[Exception], None]) -> C
         return None
     if options.auth == "custom":
         return lambda transform_args, **_: transform_args.set_done(None)
-    provider = _credentials(options)
+    provider = _provider(options)
 
     def sign(transform_args: Any, **_: Any) -> None:
-        def done(future: Any) -> None:
-            error = future.exception()
+        def end(error: Exception | None) -> None:
             if error is not None:
                 note(error)
             transform_args.set_done(error)
 
-        try:
-            config = auth.AwsSigningConfig(
-                algorithm=auth.AwsSigningAlgorithm.V4,
-                signature_type=auth.AwsSignatureType.HTTP_REQUEST_QUERY_PARAMS,
-                credentials_provider=provider,
-                region=options.signing_region,
-                service=_SIGNED_FOR,
-                date=now(),
-                omit_session_token=True,  # IoT Core wants it beside the signature, not in it
-            )
-            auth.aws_sign_request(transform_args.http_request, config).add_done_callback(done)
-        except Exception as error:  # noqa: BLE001 - on the SDK's thread it would be lost
-            note(error)
-            transform_args.set_done(error)
+        def found(future: Any) -> None:
+            try:
+                credentials = future.result()
+                expires(credentials.expiration)
+                config = _signing(credentials, options.signing_region)
+                signed = auth.aws_sign_request(transform_args.http_request, config)
+                signed.add_done_callback(lambda done: end(done.exception()))
+            except Exception as error:  # noqa: BLE001 - on the SDK's thread it would be lost
+                end(error)
+
+        provider.get_credentials().add_done_callback(found)
 
     return sign
 
 
-def _credentials(options: ConnectorOptions) -> Any:
+def _signing(credentials: Any, region: str | None) -> Any:
+    return auth.AwsSigningConfig(
+        algorithm=auth.AwsSigningAlgorithm.V4,
+        signature_type=auth.AwsSignatureType.HTTP_REQUEST_QUERY_PARAMS,
+        credentials_provider=auth.AwsCredentialsProvider.new_static(
+            credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+        ),
+        region=region,
+        service=_SIGNED_FOR,
+        date=now(),
+        omit_session_token=True,  # IoT Core wants it beside the signature, not in it
+    )
+
+
+def _provider(options: ConnectorOptions) -> Any:
+    make = auth.AwsCredentialsProvider
     if options.access_key_id is not None and options.secret_access_key is not None:
         token = options.session_token
-        return auth.AwsCredentialsProvider.new_static(
+        return make.new_static(
             options.access_key_id,
             options.secret_access_key.get_secret_value(),
             token.get_secret_value() if token is not None else None,
         )
-    if options.profile is not None:
-        return auth.AwsCredentialsProvider.new_profile(profile_name=options.profile)
-    return auth.AwsCredentialsProvider.new_default_chain()
+    name = options.profile
+    if name is None:
+        return make.new_default_chain()
+    ways: list[Any] = []
+    kinds: tuple[tuple[Any, str], ...] = ((make.new_profile, "profile_name"), (make.new_process, "profile_to_use"))
+    for way, named in kinds:
+        # The SDK raises by many types where there is no such profile, or it is of the other kind.
+        with contextlib.suppress(Exception):
+            ways.append(way(**{named: name}))
+    if not ways:
+        raise NotConnected(f"there is no profile {name!r} in the AWS files that gives credentials")
+    return make.new_chain(ways)

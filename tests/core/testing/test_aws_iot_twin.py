@@ -10,6 +10,9 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
+import awscrt.io
+import awscrt.mqtt
+import paho.mqtt.client as paho
 import pytest
 from tests.support.raw_mqtt import Raw
 
@@ -495,3 +498,53 @@ async def test_requests_to_a_shadow_in_flight(authority, context):
     assert sorted(told) == ["accepted", "accepted", "rejected"]
     assert sum(isinstance(p, Puback) for p in heard) == 3
     assert "too many requests in flight" in twin.reasons
+
+
+# -- clients that nobody here wrote --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", [paho.MQTTv311, paho.MQTTv5])
+async def test_paho(authority, protocol):
+    pair = authority.client("paho")
+    loop, got, connected = asyncio.get_running_loop(), asyncio.Queue(), asyncio.Event()
+    client = paho.Client("paho", protocol=protocol)
+    client.tls_set_context(authority.client_context(pair))
+    client.on_connect = lambda *_: loop.call_soon_threadsafe(connected.set)
+    client.on_message = lambda _c, _u, message: loop.call_soon_threadsafe(got.put_nowait, message)
+    async with AwsIotTwin(authority, limits=QUICK) as twin, asyncio.timeout(20):
+        client.connect_async("localhost", twin.port, keepalive=60)
+        client.loop_start()
+        try:
+            await connected.wait()
+            client.subscribe("t/+", 1)
+            kept = client.publish("t/kept", b"x", 1, retain=True)
+            for n in range(20):
+                client.publish(f"t/{n}", b"%d" % n, 1)
+            arrived = {(await got.get()).topic for _ in range(21)}
+            await asyncio.to_thread(kept.wait_for_publish, 5)
+        finally:
+            await asyncio.to_thread(client.disconnect)
+            await asyncio.to_thread(client.loop_stop)
+    assert arrived == {"t/kept"} | {f"t/{n}" for n in range(20)}
+    assert twin.retained == {"t/kept": b"x"}
+    assert len(twin.messages) == 21
+
+
+async def test_the_sdk_in_3_1_1(authority):
+    pair = authority.client("old")
+    async with AwsIotTwin(authority, limits=QUICK) as twin, asyncio.timeout(20):
+        tls = awscrt.io.TlsContextOptions.create_client_with_mtls_from_path(
+            str(pair.certificate), str(pair.private_key)
+        )
+        tls.override_default_trust_store_from_path(None, str(authority.ca))
+        connection = awscrt.mqtt.Connection(
+            client=awscrt.mqtt.Client(tls_ctx=awscrt.io.ClientTlsContext(tls)),
+            host_name="localhost", port=twin.port, client_id="old", disable_metrics=True,
+        )  # fmt: skip
+        await asyncio.wrap_future(connection.connect())
+        for n in range(5):
+            done, _ = connection.publish(f"t/{n}", b"x", awscrt.mqtt.QoS.AT_LEAST_ONCE)
+            await asyncio.wrap_future(done)
+        assert twin.peers["old"].version == 4
+        await asyncio.wrap_future(connection.disconnect())
+    assert len(twin.messages) == 5

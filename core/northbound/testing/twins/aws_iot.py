@@ -28,6 +28,7 @@ from northbound.testing.twins.record import Record
 ALPN_MQTT: Final = "x-amzn-mqtt-ca"
 ALPN_CUSTOM: Final = "mqtt"
 ALPN_HTTP: Final = "http/1.1"
+_REMEMBERED: Final = 10_000  # clients
 
 
 class AwsIotTwin(Record):
@@ -161,6 +162,19 @@ class AwsIotTwin(Record):
         else:
             self.retained.pop(topic, None)
         return None
+
+    def note_connect(self, client_id: str) -> None:
+        """Remember when a client connected."""
+        if len(self.last_connect) > _REMEMBERED:
+            self.last_connect.clear()
+        self.last_connect[client_id] = time.monotonic()
+
+    def keep_session(self, client_id: str, seconds: float, filters: dict[str, int]) -> None:
+        """Remember a session of a client that is gone."""
+        now = time.monotonic()
+        if len(self.sessions) > _REMEMBERED:
+            self.sessions = {name: kept for name, kept in self.sessions.items() if kept[0] > now}
+        self.sessions[client_id] = (now + seconds, filters)
 
     def distribute(self, packet: Publish) -> None:
         """Send a message to whoever has subscribed to it."""

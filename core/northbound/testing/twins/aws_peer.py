@@ -93,7 +93,7 @@ class AwsPeer(MqttPeer):
         except Refused as error:
             fault = (NOT_AUTHORISED, str(error))
         if fault is None:
-            self._twin.last_connect[packet.client_id] = time.monotonic()
+            self._twin.note_connect(packet.client_id)
             return self._yes(packet)
         reason, why = fault
         self._twin.refuse(packet.client_id, "connect", why)
@@ -189,7 +189,7 @@ class AwsPeer(MqttPeer):
         expiry = connect.properties.session_expiry or 0
         lasts = (0 if connect.clean_start else 3600) if connect.version == 4 else min(expiry, twin.limits.session)
         if lasts:
-            twin.sessions[self.client_id] = (time.monotonic() + lasts, dict(self._filters))
+            twin.keep_session(self.client_id, lasts, dict(self._filters))
 
     def _may(self, action: str, resource: str, attributes: frozenset[str] = frozenset()) -> bool:
         return self._twin.policy.allows(action, resource, client_id=self.client_id, attributes=attributes)

@@ -1,0 +1,145 @@
+"""Metadata as the reported state of a device shadow: update, and wait for what the shadow service answers.
+
+A shadow merges what it is told, and ``null`` removes: so an entity that has lost a key since is removed first. Bounds:
+"AWS IoT Device Shadow service limits and quotas".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from northbound import DeliveryError, Outgoing, Rejected, Unavailable
+from northbound_aws_iot.retained import Turns
+
+_DOCUMENT_BYTES: Final = 8 * 1024
+_IN_FLIGHT: Final = 10  # per thing
+_PER_SECOND: Final = 20.0  # per thing
+_LATER: Final = frozenset((409, 429, 500))  # codes of a refusal that another try may not meet
+_REMEMBERED: Final = 10_000  # entities
+_DEEPEST: Final = 8
+
+Publish = Callable[[str, bytes], Awaitable[None]]
+
+
+class _Thing:
+    """One thing: how many requests are under way, and how fast they may follow."""
+
+    __slots__ = ("requests", "turns")
+
+    def __init__(self) -> None:
+        self.requests = asyncio.Semaphore(_IN_FLIGHT)
+        self.turns = Turns(0, _PER_SECOND)
+
+
+class Shadow:
+    """The shadows of one connector; ``thing`` and ``shadow`` may hold ``{id}`` and ``{org}``."""
+
+    def __init__(self, shadow: str, thing: str, *, seconds: float) -> None:
+        self._base = f"$aws/things/{thing}/shadow" + ("" if shadow == "classic" else f"/name/{shadow}")
+        self._thing = thing
+        self._own = "{id}" in self._base
+        self._seconds = seconds
+        self._tokens = itertools.count(1)
+        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._known: dict[str, frozenset[tuple[str, ...]]] = {}
+        self._things: dict[str, _Thing] = {}
+        self._turns = Turns(0, 0)
+
+    @property
+    def filter(self) -> str:
+        """What to subscribe to for the answers."""
+        levels = [level if "{" not in level else "+" for level in self._base.split("/")]
+        return "/".join((*levels, "update", "+"))
+
+    def heard(self, topic: str, payload: bytes) -> None:
+        """Take in what the shadow service says."""
+        if not topic.endswith(("/accepted", "/rejected")):
+            return
+        try:
+            told = json.loads(payload)
+        except ValueError:
+            return
+        waiting = self._waiting.pop(str(told.get("clientToken")), None) if isinstance(told, dict) else None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(told if topic.endswith("/rejected") else {})
+
+    async def send(self, batch: Sequence[Outgoing], publish: Publish) -> None:
+        """Update the shadows; each entity keeps its order. Raises ``PartialDelivery``."""
+
+        async def one(messages: Sequence[Outgoing]) -> None:
+            for message in messages:
+                await self._one(message, publish)
+
+        await self._turns.send(batch, one)
+
+    async def _one(self, message: Outgoing, publish: Publish) -> None:
+        org, _, rest = message.source_topic.partition("/metadata/")
+        names = {"{id}": rest, "{org}": org.rpartition("/")[2]}
+        entity = _entity(message)
+        base, thing = _filled(self._base, names), _filled(self._thing, names)
+        keys = _paths(entity)
+        if entity is not None and not self._known.get(message.topic, frozenset(((),))) <= keys:
+            await self._ask(base, thing, None, names["{id}"], publish)
+        await self._ask(base, thing, entity, names["{id}"], publish)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[message.topic] = keys
+
+    async def _ask(self, base: str, thing: str, entity: dict[str, Any] | None, id_: str, publish: Publish) -> None:
+        token = str(next(self._tokens))
+        reported = entity if self._own else {id_: entity}
+        request = json.dumps({"state": {"reported": reported}, "clientToken": token}, separators=(",", ":")).encode()
+        if len(request) > _DOCUMENT_BYTES:
+            raise Rejected(f"metadata of {len(request):,} bytes: a shadow takes {_DOCUMENT_BYTES:,}")
+        known = self._things.setdefault(thing, _Thing())
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        async with known.requests:
+            await known.turns.pace()
+            self._waiting[token] = answer
+            try:
+                await publish(f"{base}/update", request)
+                async with asyncio.timeout(self._seconds):
+                    refusal = await answer
+            except TimeoutError:
+                raise Unavailable(f"the shadow of {thing} has not answered in time") from None
+            finally:
+                self._waiting.pop(token, None)
+        if refusal:
+            raise _error(thing, refusal)
+
+
+def _entity(message: Outgoing) -> dict[str, Any] | None:
+    """Return the metadata, ``None`` where the entity is gone."""
+    if not message.payload:
+        return None
+    try:
+        entity = json.loads(message.payload)
+    except ValueError:
+        entity = None
+    if not isinstance(entity, dict):
+        raise Rejected("the metadata is not a JSON object, so no shadow takes it")
+    return entity
+
+
+def _error(thing: str, refusal: dict[str, Any]) -> DeliveryError:
+    code, words = refusal.get("code"), str(refusal.get("message", ""))[:200]
+    said = f"the shadow of {thing} refuses the metadata ({code} {words})"
+    return Unavailable(said, retry_after=1.0) if code in _LATER else Rejected(said)
+
+
+def _paths(value: Any, at: tuple[str, ...] = ()) -> frozenset[tuple[str, ...]]:
+    """Return the keys of a document, those within its objects too."""
+    if not isinstance(value, dict) or len(at) >= _DEEPEST:
+        return frozenset()
+    own = {(*at, key) for key in value}
+    return frozenset(own.union(*(_paths(part, (*at, key)) for key, part in value.items())))
+
+
+def _filled(text: str, names: dict[str, str]) -> str:
+    for name, value in names.items():
+        text = text.replace(name, value)
+    return text
