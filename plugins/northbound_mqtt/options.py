@@ -303,3 +303,14 @@ class SourceOptions(BrokerOptions):
     max_unsettled: int = Field(
         2000, ge=1, le=65_000, description="How many messages are taken in before those in front are on disk."
     )
+
+    @pydantic.model_validator(mode="after")
+    def _subscribable(self) -> SourceOptions:
+        topics = {spec.topic for spec in self.map}
+        most, levels = self.known.subscriptions, self.known.limits.get("max_topic_levels")
+        if most is not None and len(topics) > most:
+            raise ValueError(f"{self.preset} takes {most} subscriptions from one client: map has {len(topics)} topics")
+        for topic in topics:
+            if levels is not None and topic.count("/") >= levels:
+                raise ValueError(f"{self.preset} takes subscriptions of {levels} levels: {topic[:200]!r} has more")
+        return self
