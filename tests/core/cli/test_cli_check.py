@@ -85,7 +85,7 @@ def test_a_missing_file(cli, tmp_path):
     ("table", "key", "words"),
     [
         ('url = "mqtt://a.test"\nusername = "u"\npassword = "geheim"', "connectors.out.password", "a secret stands"),
-        ('url = "mqtts://u:geheim@a.test"', "connectors.out.url", "the URL holds a password"),
+        ('url = "mqtt://u:geheim@a.test"', "connectors.out.url", "the URL holds a password"),
         ('url = "mqtts://a.test"\nca = "none.pem"', "connectors.out.ca", "there is no file"),
         ('url = "mqtts://a.test"\nca = "none/none.pem"', "connectors.out.ca", "does not exist"),
         ('url = "mqtt://a.test"\ntopic = "x/{system}/{state}"', "connectors.out.topic", "may share a topic"),
@@ -103,7 +103,7 @@ def test_warnings_do_not_change_the_status_and_tell_no_secret(cli, site, table, 
 
 
 def test_a_secret_in_a_file_that_others_read(cli, site):
-    text = f'{SMALL}[connectors.out]\ntype = "mqtt"\nurl = "mqtt://u:geheim@a.test"\n'
+    text = f'{SMALL}[connectors.out]\ntype = "mqtt"\nurl = "mqtts://u:geheim@a.test"\n'
     write(site, text, 0o644)
     [warning] = cli("check", "--json").json["warnings"]
     assert "others on this machine may read it (mode 644)" in warning["message"]
