@@ -278,10 +278,20 @@ class ConnectorOptions(BrokerOptions):
         most = self.known.limits.get("max_qos", 2)
         if self.qos > most:
             raise ValueError(f"{self.preset} takes a qos of {most} at most")
-        levels = self.provider_limits.get("max_topic_levels")
-        if self.availability_topic is not None and levels is not None and self.availability_topic.count("/") >= levels:
-            raise ValueError(f"the availability_topic has more than {levels} levels")
+        if self.availability_topic is not None:
+            self._check_availability(self.availability_topic)
         return self
+
+    def _check_availability(self, topic: str) -> None:
+        limits = self.provider_limits
+        levels, size = limits.get("max_topic_levels"), limits.get("max_topic_bytes")
+        if levels is not None and topic.count("/") >= levels:
+            raise ValueError(f"the availability_topic has more than {levels} levels")
+        if size is not None and len(topic.encode()) > size:
+            raise ValueError(f"the availability_topic has more than {size} bytes")
+        for character in limits.get("escaped", ""):
+            if character in topic:
+                raise ValueError(f"{self.preset} does not take {character!r} in the availability_topic")
 
     @property
     def provider_limits(self) -> dict[str, Any]:
