@@ -130,6 +130,7 @@ async def test_without_the_preset_the_strict_broker_is_not_satisfied(tmp_path, a
         (tmp_path / "events.jsonl").write_text(lines(3))
         service = Service(
             tmp_path,
+            '[service]\ndrain = "100ms"\n'
             f'[sources.in]\ntype = "jsonl"\npath = "events.jsonl"\n[connectors.cloud]\ntype = "mqtt"\nversion = "5"\n'
             f'url = "mqtts://localhost:{broker.port}"\nca = "ca"\nusername = "u"\npassword = "p"\n'
             f'[connectors.cloud.retry]\ninitial = "50ms"\nmaximum = "100ms"\n',

@@ -254,7 +254,7 @@ async def test_pings_are_answered_but_do_not_pile_up():
         writer.write(b"\x82\x05\x20\x03\x00\x00\x00" + b"\x89\x02hi")
         while len(seen) < 1 or b"\x8a\x82" not in b"".join(seen):  # until the pong to the one ping
             seen.append(await reader.read(4096))
-        for _ in range(3_000):
+        for _ in range(600):
             writer.write(flood * 64)
             await writer.drain()
         seen.append(b"flooded")
