@@ -148,7 +148,7 @@ class BrokerOptions(pydantic.BaseModel):
     @pydantic.model_validator(mode="after")
     def _as_the_preset_wants(self) -> BrokerOptions:
         """Refuse what the provider would refuse."""
-        known, name = self.known, self.preset
+        known, name = self.known, self.preset or "MQTT"
         for address in self.addresses:
             if address.scheme not in known.schemes:
                 raise ValueError(f"{name} takes {' or '.join(f'{scheme}://' for scheme in known.schemes)}")
