@@ -62,11 +62,11 @@ def _of_the_login(options: BrokerOptions) -> Iterator[Warned]:
             break
     if options.preset == "myqtthub":
         username, _ = options.login(options.address)
-        if not options.address.tls and "@" not in f"{options.client_id}{username}":
+        if options.server_name is None and "@" not in f"{options.client_id}{username}":
             yield (
                 "client_id",
                 "names no domain: MyQttHub has to guess it from user and client id",
-                "write client_id = 'device@domain', or connect with TLS",
+                "write client_id = 'device@domain' or username = 'user@domain'",
             )
 
 

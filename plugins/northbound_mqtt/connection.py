@@ -87,7 +87,7 @@ class Connecting:
         if len(self._addresses) == 1:
             raise failures[0][1]
         words = "; ".join(f"{where}: {error}" for where, error in failures)
-        raise NotConnected(f"none of {len(self._addresses)} brokers can be used: {words}") from failures[0][1]
+        raise NotConnected(f"none of {len(failures)} brokers can be used: {words}") from failures[0][1]
 
     async def _try(
         self, on_messages: Callable[[list[Received]], None] | None, settings: dict[str, Any], *, auto_ack: bool

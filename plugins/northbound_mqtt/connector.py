@@ -17,6 +17,7 @@ from northbound_mqtt.causes import likely_cause
 from northbound_mqtt.connection import Connecting
 from northbound_mqtt.options import ConnectorOptions
 from northbound_mqtt.presets import PRESETS, summary
+from northbound_mqtt.tokens import expiry
 
 _NO_PROPERTIES: Final = Publish("t").properties
 _OVERHEAD: Final = 16  # of a PUBLISH beside topic, payload and properties: sections 2.1 and 3.3, at the longest
@@ -103,13 +104,16 @@ class MqttConnector(northbound.Connector):
         return warnings(self.config)
 
     def credentials(self) -> Sequence[Credential]:
-        """Return the client certificate, and the files the connection is made of."""
+        """Return the client certificate, a password that is a token, and the files the connection is made of."""
         config, found = self.config, []
         if config.certificate is not None:
             files = () if config.private_key is None else (config.private_key,)
             found.append(Credential.of_certificate("certificate", config.certificate, *files))
         if config.ca is not None:  # of a bundle the one that expires first may be of no interest
             found.append(Credential("CA certificates", files=(config.ca,)))
+        password = config.login(config.address)[1]
+        if password is not None and (expires := expiry(password)) is not None:
+            found.append(Credential("token", expires))
         return found
 
     def explain(self, error: Exception) -> str | None:

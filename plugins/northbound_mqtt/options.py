@@ -148,7 +148,7 @@ class BrokerOptions(pydantic.BaseModel):
     @pydantic.model_validator(mode="after")
     def _as_the_preset_wants(self) -> BrokerOptions:
         """Refuse what the provider would refuse."""
-        known, name = self.known, self.preset
+        known, name = self.known, self.preset or "MQTT"
         for address in self.addresses:
             if address.scheme not in known.schemes:
                 raise ValueError(f"{name} takes {' or '.join(f'{scheme}://' for scheme in known.schemes)}")
@@ -278,10 +278,20 @@ class ConnectorOptions(BrokerOptions):
         most = self.known.limits.get("max_qos", 2)
         if self.qos > most:
             raise ValueError(f"{self.preset} takes a qos of {most} at most")
-        levels = self.provider_limits.get("max_topic_levels")
-        if self.availability_topic is not None and levels is not None and self.availability_topic.count("/") >= levels:
-            raise ValueError(f"the availability_topic has more than {levels} levels")
+        if self.availability_topic is not None:
+            self._check_availability(self.availability_topic)
         return self
+
+    def _check_availability(self, topic: str) -> None:
+        limits = self.provider_limits
+        levels, size = limits.get("max_topic_levels"), limits.get("max_topic_bytes")
+        if levels is not None and topic.count("/") >= levels:
+            raise ValueError(f"the availability_topic has more than {levels} levels")
+        if size is not None and len(topic.encode()) > size:
+            raise ValueError(f"the availability_topic has more than {size} bytes")
+        for character in limits.get("escaped", ""):
+            if character in topic:
+                raise ValueError(f"{self.preset} does not take {character!r} in the availability_topic")
 
     @property
     def provider_limits(self) -> dict[str, Any]:
@@ -303,3 +313,14 @@ class SourceOptions(BrokerOptions):
     max_unsettled: int = Field(
         2000, ge=1, le=65_000, description="How many messages are taken in before those in front are on disk."
     )
+
+    @pydantic.model_validator(mode="after")
+    def _subscribable(self) -> SourceOptions:
+        topics = {spec.topic for spec in self.map}
+        most, levels = self.known.subscriptions, self.known.limits.get("max_topic_levels")
+        if most is not None and len(topics) > most:
+            raise ValueError(f"{self.preset} takes {most} subscriptions from one client: map has {len(topics)} topics")
+        for topic in topics:
+            if levels is not None and topic.count("/") >= levels:
+                raise ValueError(f"{self.preset} takes subscriptions of {levels} levels: {topic[:200]!r} has more")
+        return self

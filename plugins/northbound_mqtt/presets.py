@@ -62,7 +62,8 @@ class Preset(Struct, frozen=True, kw_only=True):
     ``schemes`` are those it takes; the first is what a host without a scheme means. ``ports`` are those that differ
     from the protocol's own. ``hosts`` is a pattern of the host, ``form`` an example of one. ``limits`` are fields of
     ``northbound.Limits``. ``topic`` is the template where the configuration names none, ``retained`` the kinds that
-    are retained where it does not say. ``variable`` is where the URL stands if the configuration has none.
+    are retained where it does not say. ``subscriptions`` is how many one client may have. ``variable`` is where the
+    URL stands if the configuration has none.
     """
 
     about: str
@@ -74,6 +75,7 @@ class Preset(Struct, frozen=True, kw_only=True):
     needs: tuple[Needed, ...] = ()
     version: Version = "auto"
     client_id_bytes: int = 65_535
+    subscriptions: int | None = None
     limits: Mapping[str, Any] = {}
     unconfirmed: frozenset[str] = frozenset()
     topic: str | None = None
@@ -147,6 +149,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         form="abc123.ala.eu-central-1.emqxsl.com",
         needs=("username", "password"),  # emqx-serverless: no anonymous access
         client_id_bytes=1_024,  # emqx-serverless; an older page says 23 for 3.x and 256 for 5
+        subscriptions=10,  # emqx-serverless
         limits={
             "max_topic_levels": 10,  # emqx-serverless: of subscriptions, so nobody could ask for more by name
             "max_payload_bytes": 1_048_576,  # emqx-serverless

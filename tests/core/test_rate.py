@@ -31,3 +31,17 @@ def test_after_the_wait_it_says_something_may_pass(rate, burst, amount):
     wait = bucket.wait(5.0)
     assert wait <= amount / rate + 1e-3
     assert bucket.wait(5.0 + wait + 1e-5) == 0.0
+
+
+@given(rate=st.integers(1, 1000), pauses=st.lists(st.floats(0, 0.5), max_size=60))
+def test_one_at_a_time_never_more_than_the_rate_in_any_second(rate, pauses):
+    """What a provider that counts would see: with a burst of one there is no second with one more."""
+    bucket, now, passed = TokenBucket(float(rate), 1), 0.0, []
+    for pause in pauses:
+        now += pause
+        while (wait := bucket.wait(now)) > 0.0:
+            now += wait
+        bucket.take(1)
+        passed.append(now)
+    for first, last in zip(passed, passed[rate:], strict=False):
+        assert last - first >= 1 - 1e-6

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime as dt
 import ssl
 from contextlib import asynccontextmanager
 
+import jwt
 import pytest
 import trustme
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tests.support.intake import RecordingIntake, running, until
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.tunnels import HttpProxy, SocksProxy
@@ -19,6 +23,7 @@ from northbound import mqtt as m
 from northbound.mqtt.pins import digests
 from northbound_mqtt import ConnectorOptions, MqttConnector, MqttSource, SourceOptions
 from northbound_mqtt.causes import likely_cause
+from northbound_mqtt.tokens import expiry
 
 
 def message(number, *, retain=False):
@@ -345,5 +350,22 @@ def test_credentials(files):
     assert certificate.expires > dt.datetime.now(dt.UTC)
     assert (authority.files, authority.expires) == ((files["ca"],), None)
     assert connector("mqtt://x").credentials() == []
+    assert connector("mqtt://u:p.a.ss@x").credentials() == []
     files["dcrt"].write_text("no certificate")
     assert made.credentials()[0].expires is None
+
+
+def test_a_token_in_place_of_the_password_says_how_long_it_holds():
+    end = dt.datetime(2030, 1, 2, tzinfo=dt.UTC)
+    token = jwt.encode({"sub": "u", "exp": end}, "x" * 32)
+    (credential,) = connector("mqtts://x", username="u", password=token).credentials()
+    assert (credential.name, credential.expires, credential.files) == ("token", end, ())
+    assert token not in repr(credential)
+    assert expiry(jwt.encode({"sub": "u"}, "x" * 32)) is None
+
+
+@given(st.text() | st.binary().map(lambda data: f"a.{base64.urlsafe_b64encode(data).decode()}.b"))
+@example("a.eyJleHAiOjFlOTk5fQ.b")  # an infinite time
+@example("a.eyJleHAiOjk5OTk5OTk5OTk5OTk5fQ.b")  # the year 3 million
+def test_no_password_is_too_strange(password):
+    assert expiry(password) is None

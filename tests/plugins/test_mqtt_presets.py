@@ -21,7 +21,7 @@ from northbound.message import Address, Message
 from northbound.registry import Registry
 from northbound.shaping import STATE_NAMES, Shaper, Template
 from northbound.topics import MAX_INDEX, TopicScheme, unescape
-from northbound_mqtt import ConnectorOptions, MqttConnector
+from northbound_mqtt import ConnectorOptions, MqttConnector, SourceOptions
 from northbound_mqtt.presets import PRESETS, SOURCES
 
 REGISTRY = Registry()
@@ -282,6 +282,9 @@ def test_the_url_from_the_environment(monkeypatch):
         ("azure-event-grid", {"url": "10.0.0.1"}, "SNI"),
         ("rabbitmq", {"qos": 2}, "takes a qos of 1 at most"),
         ("emqx-serverless", {"availability_topic": "a/b/c/d/e/f/g/h/i/j/k"}, "more than 10 levels"),
+        ("rabbitmq", {"availability_topic": "a.b/status"}, r"rabbitmq does not take '\.' in the availability_topic"),
+        ("nats", {"availability_topic": "a b"}, "nats does not take ' ' in the availability_topic"),
+        ("azure-event-grid", {"availability_topic": "x" * 257}, "more than 256 bytes"),
         ("acme-cloud", {}, "preset"),
         ("mosquitto", {"preset_limits": {"max_topic_levels": 0}}, "greater than 0"),
         ("mosquitto", {"preset_limits": {"max_topics": 1}}, "max_topics"),
@@ -295,6 +298,18 @@ def test_the_url_from_the_environment(monkeypatch):
 def test_what_the_provider_would_refuse_is_refused(preset, changes, words):
     with pytest.raises(ValueError, match=words):
         options(preset, **changes)
+
+
+def test_subscriptions_that_the_provider_would_refuse_are_refused():
+    base = {"preset": "emqx-serverless", "url": HOSTS["emqx-serverless"], **LOGIN}
+    ten = [{"topic": f"a/{n}/{{module}}", "system": "s"} for n in range(10)]
+    assert SourceOptions(**base, map=ten)
+    with pytest.raises(ValueError, match="10 subscriptions from one client: map has 11 topics"):
+        SourceOptions(**base, map=[*ten, {"topic": "b/{module}", "system": "s"}])
+    deep = {"topic": "a/b/c/d/e/f/g/h/i/j/{module}", "system": "s"}
+    with pytest.raises(ValueError, match="subscriptions of 10 levels"):
+        SourceOptions(**base, map=[deep])
+    assert SourceOptions(**{**base, "preset": "mosquitto"}, map=[deep])
 
 
 def test_a_name_for_sni_stands_in_for_the_host():
@@ -354,7 +369,7 @@ def test_warnings(preset, changes, key, words):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_sound_configuration_of_a_living_provider_is_not_frowned_at(preset):
-    found = made(preset, url=f"mqtts://{HOSTS.get(preset, 'broker')}").warnings()
+    found = made(preset, url=f"mqtts://{HOSTS.get(preset, 'broker')}", client_id="c@acme.example").warnings()
     alive = {key: what for key, what, _ in found if preset not in {"cloudmqtt", "heroku-cloudmqtt", "emqx-serverless"}}
     assert not alive
     assert not MqttConnector(ConnectorOptions(url="mqtt://u:p@localhost"), name="x").warnings()

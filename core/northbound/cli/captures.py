@@ -224,6 +224,7 @@ async def _connected(wanted: Subscription, take: Callable[[list[Received]], None
             host=address.host,
             port=address.port,
             ssl=_context(wanted.ca) if address.tls else None,
+            websocket=address.path,
             username=wanted.username if wanted.username is not None else address.username,
             password=wanted.password if wanted.password is not None else address.password,
             version=version,

@@ -32,7 +32,7 @@ from northbound.topics import filter_problem
 @click.argument("config", type=click.Path(dir_okay=False), default="northbound.toml")
 @click.option("--file", "file", type=click.Path(allow_dash=True), help="A captured file, '-' for standard input.")
 @click.option("--store", is_flag=True, help="The store of CONFIG: current values, log, dead letters. Read only.")
-@click.option("--broker", metavar="URL", help="A broker, mqtt:// or mqtts://: what it retains, and what comes.")
+@click.option("--broker", metavar="URL", help="A broker (mqtt, mqtts, ws, wss): what it retains, and what comes.")
 @click.option("--filter", "topic_filter", default="#", show_default=True, help="--broker: the topics to listen to.")
 @click.option("--duration", type=DURATION, default="10s", show_default=True, help="--broker: how long to listen.")
 @click.option("--username", help="--broker: the user name.")

@@ -154,6 +154,10 @@ def _split(url: str, whose: str) -> tuple[SplitResult, int | None]:
         raise ValueError(f"the {whose}'s URL is wrong: {problem}") from None
     if parts.scheme and not parts.hostname:
         raise ValueError(f"the {whose}'s URL names no host")
+    try:
+        (parts.hostname or "").encode("idna")  # what resolving it begins with
+    except UnicodeError:
+        raise ValueError(f"the {whose}'s URL names a host that cannot be one") from None
     return parts, port
 
 

@@ -128,3 +128,29 @@ def test_detectors_are_listed_and_described_with_a_sample_that_loads(cli):
         assert all(option["description"] for option in found["options"]), row["type"]
         assert found["limits"] == {}
     assert "did you mean 'email'?" in cli("privacy", "detectors", "emial").err
+
+
+def test_a_connectors_presets_are_shown(cli):
+    told = cli("connectors", "mqtt")
+    shown = dict(row for row in told.rows if len(row) == 2)
+    known = cli("connectors", "mqtt", "--json").json["presets"]
+    assert "hivemq-cloud" in known
+    assert known.items() <= shown.items()
+    assert cli("connectors", "file", "--json").json["presets"] == {}
+
+
+def test_check_says_that_a_presets_service_is_no_more(cli, site, monkeypatch):
+    monkeypatch.setenv("CLOUDMQTT_URL", "mqtts://u:geheim@m10.cloudmqtt.com:12345")
+    text = '[site]\norg = "o"\n[sources.in]\ntype = "jsonl"\npath = "-"\n[connectors.old]\ntype = "mqtt"\n'
+    (site / "northbound.toml").write_text(text + 'preset = "heroku-cloudmqtt"\n')
+    told = cli("check")
+    assert told.status == 0
+    assert (
+        "connectors.old.preset: CloudMQTT ended on 2025-01-27, and Heroku's add-on with it (move to a broker"
+        in told.out
+    )
+    assert "geheim" not in told.out
+    monkeypatch.delenv("CLOUDMQTT_URL")
+    told = cli("check")
+    assert told.status == 1
+    assert "the environment variable CLOUDMQTT_URL is not set" in told.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -16,6 +17,7 @@ import pytest
 from tests.core.cli.conftest import event, run_northbound
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.service import Service, until
+from tests.support.websocket_front import WebSocketFront
 
 from northbound.mqtt import Client, ClientOptions, Publish
 
@@ -283,6 +285,18 @@ async def test_scan_of_a_broker(cli, acme, monkeypatch):
         assert "wrong" not in told.err
 
 
+async def test_scan_of_a_broker_over_a_websocket(cli, acme):
+    with Mosquitto(acme) as broker:
+        await publish(broker.port, [("zigbee2mqtt/lamp", json.dumps({"by": MAIL}))])
+        async with WebSocketFront(broker.port) as front:
+            url = f"ws://127.0.0.1:{front.port}/mqtt"
+            arguments = ["privacy", "scan", "northbound.toml", "--broker", url, "--duration", "1s", "--json"]
+            told = await asyncio.to_thread(cli, *arguments)
+            assert told.status == 0, told.err
+            assert scanned(told) == {"email": (1, {"default": 1})}
+            assert front.paths == ["/mqtt"]
+
+
 def in_a_thread(cli, *arguments):
     """Call the command where no event loop runs."""
     ended = []
@@ -297,7 +311,7 @@ def in_a_thread(cli, *arguments):
     [
         ([], 2, "--file FILE, --store or --broker URL"),
         (["--store", "--file", "x"], 2, "one of the three"),
-        (["--broker", "http://x"], 2, "mqtt:// or mqtts://"),
+        (["--broker", "http://x"], 2, "begins with mqtt://, mqtts://, ws:// or wss://"),
         (["--broker", "mqtt://x", "--filter", "a/#/b"], 2, "--filter"),
         (["--broker", "mqtt://x", "--password-env", "NOT_SET"], 2, "NOT_SET is not set"),
         (["--broker", f"mqtt://127.0.0.1:{free_port()}"], 1, "refuses the connection"),

@@ -136,13 +136,13 @@ async def test_a_secure_websocket_with_a_path_and_a_query(broker, trusting, serv
 async def test_a_batch_is_few_messages_and_a_slow_server_holds_the_client_back(broker):
     async with WebSocketFront(broker.port) as front:
         async with connected(port=front.port, websocket="/mqtt", write_high_water=65_536) as client:
-            window = client.limits.receive_maximum
-            await client.publish([m.Publish("t", b"x" * 64, 1) for _ in range(2_000)])
-            assert len(front.messages) <= 2_000 / window * 2 + 5
+            await client.publish([m.Publish("t", b"x" * 64, 0) for _ in range(2_000)])
+            await until(lambda: sum(front.messages) > 2_000 * 64)
+            assert len(front.messages) < 20
             front.messages.clear()
             await client.publish([m.Publish("t", bytes(100_000), 0) for _ in range(200)])
             assert client._driver._transport.get_write_buffer_size() <= 65_536 + 128 * 1024
-        assert sum(front.messages) > 200 * 100_000
+        await until(lambda: sum(front.messages) > 200 * 100_000)
         assert max(front.messages) < 300_000
 
 
@@ -254,7 +254,7 @@ async def test_pings_are_answered_but_do_not_pile_up():
         writer.write(b"\x82\x05\x20\x03\x00\x00\x00" + b"\x89\x02hi")
         while len(seen) < 1 or b"\x8a\x82" not in b"".join(seen):  # until the pong to the one ping
             seen.append(await reader.read(4096))
-        for _ in range(3_000):
+        for _ in range(600):
             writer.write(flood * 64)
             await writer.drain()
         seen.append(b"flooded")
@@ -439,8 +439,8 @@ def test_urls(url, where, path):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://h", "h:1883", "mqtt://h/topic", "wss://h/a b", "wss://h/a#b", "ws://h/é", "ws://", "mqtt://h:x",
-            "mqtt://" + "h" * 9000]
+    "url", ["http://h", "mqtt://a..b", "ws://" + "a" * 64, "h:1883", "mqtt://h/t", "wss://h/a b",
+            "wss://h/a#b", "ws://h/é", "ws://", "mqtt://h:x", "mqtt://" + "h" * 9000]
 )  # fmt: skip
 def test_urls_that_are_none(url):
     with pytest.raises(ValueError, match=r"broker's URL|the path of a WebSocket"):
@@ -458,8 +458,8 @@ def test_proxy_urls(url, where):
 
 
 @pytest.mark.parametrize(
-    "url", ["https://h", "socks4://h", "http://u@h", "http://:p@h", "http://h/x", "http://a%3Ab:c@h", "h:3128", "http://",
-            "socks5://u:" + "p" * 256 + "@h"]
+    "url", ["https://h", "socks4://h", "http://u@h", "http://:p@h", "http://h/x", "http://a%3Ab:c@h",
+            "http://a..b", "h:1", "http://", "socks5://u:" + "p" * 256 + "@h"]
 )  # fmt: skip
 def test_proxy_urls_that_are_none(url):
     with pytest.raises(ValueError, match="prox"):
