@@ -184,6 +184,7 @@ async def test_while_a_token_holds_a_failing_token_endpoint_is_not_noticed(gcp):
             await connector.send([outgoing(2)])
         assert isinstance(caught.value.failures[0], NotConnected)
         gcp.tokens.failing = 0
+        await asyncio.sleep(0)
         await connector.send([outgoing(2)])
 
 
