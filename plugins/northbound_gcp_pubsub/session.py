@@ -146,7 +146,7 @@ class Session:
 def _channel(options: PubSubOptions) -> Any:
     keep_alive = int(options.keep_alive.total_seconds() * 1000)
     patience = max(100, min(10_000, keep_alive))
-    settings = [
+    settings: list[tuple[str, int | str]] = [
         ("grpc.enable_retries", 0),
         ("grpc.initial_reconnect_backoff_ms", 500),
         ("grpc.max_reconnect_backoff_ms", 5000),
@@ -160,6 +160,8 @@ def _channel(options: PubSubOptions) -> Any:
     ]
     if options.emulator is not None:
         return grpc.aio.insecure_channel(options.target, options=settings)
+    if options.proxy is not None:
+        settings.append(("grpc.http_proxy", options.proxy.get_secret_value()))
     roots = None if options.ca is None else _read(options.ca)
     return grpc.aio.secure_channel(options.target, grpc.ssl_channel_credentials(roots), options=settings)
 
