@@ -13,9 +13,12 @@ put in with :meth:`fail`, :meth:`stall`, :meth:`hang_up` and :meth:`limit`.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter, deque
 from typing import Any, Final, NamedTuple, NoReturn, Self
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the C core writes every GOAWAY to stderr
 
 import grpc
 from google.iam.v1 import iam_policy_pb2
