@@ -99,9 +99,9 @@ class PubSubConnector(northbound.Connector):
         return message, place.lane, size
 
     async def _publish(self, lane: int, messages: Sequence[Outgoing]) -> None:
-        of = self._attributes.of
+        place, own = self._attributes.place, self._attributes.own
         key = f"k-{lane}" if self.config.ordering else ""
-        await self._require().publish([(message.payload, of(message)) for message in messages], key)
+        await self._require().publish([(place(m), m.payload, own(m)) for m in messages], key)
 
     async def lost(self) -> None:
         """Wait until the connection is lost."""

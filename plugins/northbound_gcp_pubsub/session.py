@@ -20,6 +20,7 @@ from google.pubsub_v1.types import pubsub
 
 from northbound import NotConnected, Unauthorised, Unavailable
 from northbound_gcp_pubsub.answers import in_our_types
+from northbound_gcp_pubsub.attributes import Place
 from northbound_gcp_pubsub.options import PubSubOptions
 from northbound_gcp_pubsub.tokens import Tokens
 
@@ -35,7 +36,7 @@ _State = grpc.ChannelConnectivity
 for _name in ("grpc_asyncio", "grpc"):
     logging.getLogger(f"google.pubsub_v1.services.publisher.transports.{_name}").setLevel(logging.INFO)
 
-PublishRequest = pubsub.PublishRequest.pb()
+PublishRequest, PubsubMessage = pubsub.PublishRequest.pb(), pubsub.PubsubMessage.pb()
 
 
 class Session:
@@ -72,11 +73,21 @@ class Session:
             raise NotConnected(str(known)) from None
         return PUBLISH in answer.permissions
 
-    async def publish(self, messages: Sequence[tuple[bytes, dict[str, str]]], ordering_key: str) -> None:
-        """Publish one request, of (data, attributes); returns when all of it is acknowledged. Raises as ``send``."""
+    async def publish(self, messages: Sequence[tuple[Place, bytes, dict[str, str]]], ordering_key: str) -> None:
+        """Publish one request, of (place, data, attributes beside the place's).
+
+        Returns when all of it is acknowledged; raises as ``send``.
+        """
         request = PublishRequest(topic=self._topic)
-        for data, attributes in messages:
-            request.messages.add(data=data, attributes=attributes, ordering_key=ordering_key)
+        add = request.messages.add
+        for place, data, own in messages:
+            if not place.encoded:
+                place.encoded = PubsubMessage(attributes=place.attributes).SerializeToString()
+            message = add(data=data, ordering_key=ordering_key)
+            message.MergeFromString(place.encoded)
+            attributes = message.attributes
+            for name, value in own.items():
+                attributes[name] = value
         # wrapped, not copied as the SDK does with what it is given otherwise
         wrapped = pubsub.PublishRequest.wrap(request)
         try:

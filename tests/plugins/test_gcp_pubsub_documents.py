@@ -10,13 +10,20 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from google.pubsub_v1.types import pubsub
+from hypothesis import given
+from hypothesis import strategies as st
 
 import northbound_gcp_pubsub
 from northbound.events import Metadata, State
 from northbound.loading import Configuration, load_file, load_text
+from northbound.message import Address, Message
 from northbound.preview import Preview
 from northbound.registry import Registry
+from northbound.shaping import Shaper
 from northbound.testing.twins.pubsub_filters import parse_filter
+from northbound.testing.twins.pubsub_limits import request_problem
+from northbound.topics import TopicScheme
 from northbound_gcp_pubsub import PubSubConnector, PubSubOptions
 from northbound_gcp_pubsub.attributes import Attributes
 
@@ -99,6 +106,31 @@ def test_each_filter_of_the_guide_passes_what_it_says(tmp_path):
             assert passes(metadata) is of_metadata, wanted
     (inline,) = re.findall(r"--message-filter='(.+?)'", GUIDE)
     assert parse_filter(inline)(state)
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+ADDRESSES = st.builds(
+    Address, NAMES, st.tuples(*[st.none() | NAMES] * 3), NAMES, NAMES, NAMES, st.integers(1, 10_000), NAMES
+)
+
+
+@given(ADDRESSES)
+def test_topic_and_address_come_back_exactly(address):
+    scheme = TopicScheme()
+    topic = scheme.state_topic(
+        address.org, address.zones, address.system, address.driver, address.module, address.index, address.state
+    )
+    message = Message(topic, b"{}", "state", 5, True)
+    outgoing = Shaper(scheme, PubSubConnector.limits, address=True).shape(message, 1)
+    own = Attributes(16, "key")
+    request = pubsub.PublishRequest.pb()()
+    request.messages.add(data=outgoing.payload, attributes=own.of(outgoing))
+    assert request_problem(request) is None
+    received = type(request).FromString(request.SerializeToString()).messages[0].attributes
+    assert received["topic"] == topic
+    zones = tuple(received.get(level) for level in scheme.hierarchy[1:])
+    names = (received[name] for name in ("system", "driver", "module"))
+    assert Address(received["org"], zones, *names, int(received["index"]), received["state"]) == address
 
 
 def test_what_attributes_cost_is_about_what_the_guide_says(tmp_path):
