@@ -28,7 +28,7 @@ _SAID: Final = {
     Code.DEADLINE_EXCEEDED: "Pub/Sub has not acknowledged in time",
 }
 #: INVALID_ARGUMENT that is about the topic and not about a message.
-_OF_THE_TOPIC = re.compile(r"resource name|topic name", re.IGNORECASE)
+_OF_THE_TOPIC = re.compile(r"resource name|topic name|\[topics\] name", re.IGNORECASE)
 
 
 def in_our_types(error: GoogleAPICallError, topic: str, principal: str, *, connected: bool) -> DeliveryError:
