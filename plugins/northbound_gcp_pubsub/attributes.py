@@ -25,8 +25,8 @@ class Place:
     """What all messages of one topic have in common.
 
     ``attributes`` are those that its ``properties`` become, ``size`` all bytes beside the payload, ``problem`` why
-    Pub/Sub would refuse them. ``encoded`` is room for the attributes as protobuf: encoding them anew for each message took
-    more than half of its time.
+    Pub/Sub would refuse them. ``encoded`` is room for the attributes as protobuf: to encode them anew for each message
+    took more than half of its time.
     """
 
     __slots__ = ("attributes", "encoded", "lane", "problem", "properties", "size")
