@@ -81,7 +81,8 @@ class PubSubConnector(northbound.Connector):
         path = self.config.credentials_path
         source = f" ({path})" if path is not None else ""
         await found.load()
-        self.tell(f"signing in as {found.principal}: {found.kind}{source}")
+        who = f" as {found.email}" if found.email else ""
+        self.tell(f"signing in{who}: {found.kind}{source}")
 
     async def send(self, batch: Sequence[Outgoing]) -> None:
         """Publish; returns when the service has acknowledged every message."""

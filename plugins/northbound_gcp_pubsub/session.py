@@ -22,7 +22,7 @@ from northbound import NotConnected, Unauthorised, Unavailable
 from northbound_gcp_pubsub.answers import in_our_types
 from northbound_gcp_pubsub.attributes import Place
 from northbound_gcp_pubsub.options import PubSubOptions
-from northbound_gcp_pubsub.tokens import Tokens
+from northbound_gcp_pubsub.tokens import SOMEBODY, Tokens
 
 PUBLISH: Final = "pubsub.topics.publish"
 #: How long a connection that the service closed in good order may take to stand again, before it counts as lost.
@@ -51,7 +51,7 @@ class Session:
 
     @property
     def _principal(self) -> str:
-        return "the account that signs in" if self._tokens is None else self._tokens.principal
+        return SOMEBODY if self._tokens is None else self._tokens.principal
 
     async def permitted(self, seconds: float) -> bool | None:
         """Ask whether we may publish; ``None`` where the destination does not say. So it is known that it answers.
