@@ -43,7 +43,7 @@ class Bridge:
         self.witness = Destination(batches_in_flight=4)
         self._queue: asyncio.Queue = asyncio.Queue()
         common = {name: settings.pop(name) for name in ("limits", "retry") if name in settings}
-        instances = [instance(gcp.settings(**settings), **common), connector("witness", self.witness)]
+        instances = [instance(gcp.options(**settings), **common), connector("witness", self.witness)]
         feed = source("in", self._read, finite=False)
         self.runtime = Runtime(configuration(gcp.folder, connectors=instances, sources=[feed], drain="20s"))
         self.put_in = 0
