@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import resource
 import subprocess
@@ -87,7 +88,8 @@ def prepare(topics: int) -> None:
         topic = f"placeos/org-acme/state/bld-1/lvl-2/_/sys-{n}/dep-1/Display/1/power"
         BESIDE[topic] = {
             "topic": topic, "kind": "state", "org": "org-acme", "building": "bld-1", "level": "lvl-2",
-            "system": f"sys-{n}", "driver": "dep-1", "module": "Display", "index": "1", "state": "power", "retain": "true",
+            "system": f"sys-{n}", "driver": "dep-1", "module": "Display", "index": "1", "state": "power",
+            "retain": "true",
         }  # fmt: skip
 
 
@@ -141,10 +143,8 @@ async def emulated(host: str, count: int) -> dict[str, float]:
     """Send to Google's emulator."""
     async with grpc.aio.insecure_channel(host) as channel:
         client = PublisherAsyncClient(transport=PublisherGrpcAsyncIOTransport(channel=channel))
-        try:
+        with contextlib.suppress(AlreadyExists):
             await client.create_topic(name=TOPIC)
-        except AlreadyExists:
-            pass
     return await alone({"pubsub_topic": TOPIC, "emulator": host}, count)
 
 

@@ -134,19 +134,25 @@ class _TrustingAdapter(requests.adapters.HTTPAdapter):
     """Trusts certificates of ``ca`` beside the public ones."""
 
     def __init__(self, ca: Path) -> None:
-        self._ca = ca
+        self._context = ssl.create_default_context()
+        self._context.load_verify_locations(ca)
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **settings: Any) -> None:
         """Give the pool a context of ours."""
-        context = ssl.create_default_context()
-        context.load_verify_locations(self._ca)
-        super().init_poolmanager(*args, ssl_context=context, **settings)
+        super().init_poolmanager(*args, ssl_context=self._context, **settings)
+
+    def proxy_manager_for(self, proxy: Any, **settings: Any) -> Any:
+        """Give the pool behind a proxy the same context."""
+        return super().proxy_manager_for(proxy, ssl_context=self._context, **settings)
 
 
 def session(options: PubSubOptions) -> requests.Session:
     """Return what requests for tokens are made with. Raises ``OSError`` where the CA file cannot be used."""
     made = requests.Session()
+    if options.proxy is not None:
+        proxy = options.proxy.get_secret_value()
+        made.proxies = {"http": proxy, "https": proxy}
     if options.ca is not None:
         made.mount("https://", _TrustingAdapter(options.ca))
     return made

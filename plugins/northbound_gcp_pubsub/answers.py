@@ -28,7 +28,7 @@ _SAID: Final = {
     Code.DEADLINE_EXCEEDED: "Pub/Sub has not acknowledged in time",
 }
 #: INVALID_ARGUMENT that is about the topic and not about a message.
-_OF_THE_TOPIC = re.compile(r"resource name|topic name", re.IGNORECASE)
+_OF_THE_TOPIC = re.compile(r"resource name|topic name|\[topics\] name", re.IGNORECASE)
 
 
 def in_our_types(error: GoogleAPICallError, topic: str, principal: str, *, connected: bool) -> DeliveryError:
@@ -69,6 +69,7 @@ _CAUSES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
             "no credentials_file is configured, and this machine has no application default credentials"
         ),
         "jwt signature|invalid_grant": "the key was deleted or disabled, or is another account's: make a new one",
+        "proxy": "the proxy refuses: its user and password, or what it allows; it must allow CONNECT to the endpoint",
         "token endpoint cannot be reached": (
             "a firewall or proxy blocks oauth2.googleapis.com or sts.googleapis.com; with a service account's key and "
             "self_signed = true they are not needed"

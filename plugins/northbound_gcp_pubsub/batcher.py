@@ -139,14 +139,22 @@ class Batcher:
                     tasks.create_task(self._drive(lane, entry), name=f"lane {lane.number}")
         finally:
             self._calls -= 1
-            for entry in entries.values():
-                entry.finish(NotConnected("the send was given up"))
+            left = [entry for entry in entries.values() if not entry.done]
+            if left:
+                given_up = NotConnected("the send was given up")
+                for entry in left:
+                    entry.finish(given_up)
             if not self._calls:
-                for lane in self._lanes:
-                    lane.error = None
+                # Not at once: a call that the engine has begun, and that has not got here yet, is still held back.
+                asyncio.get_running_loop().call_soon(self._release)
         failures.update({index: entry.error for index, entry in entries.items() if entry.error is not None})
         if failures:
             raise PartialDelivery(failures)
+
+    def _release(self) -> None:
+        if not self._calls:
+            for lane in self._lanes:
+                lane.error = None
 
     async def _drive(self, lane: _Lane, last: _Entry) -> None:
         """Send what waits in ``lane`` until ``last`` is done, and so all before it."""

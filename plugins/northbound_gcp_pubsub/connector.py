@@ -14,7 +14,7 @@ import northbound
 from northbound import Credential, NotConnected, Outgoing, Rejected, Unauthorised
 from northbound_gcp_pubsub.attributes import MAX_ATTRIBUTES, MAX_NAME_BYTES, MAX_VALUE_BYTES, Attributes
 from northbound_gcp_pubsub.batcher import LANE_BYTES_PER_SECOND, Batcher
-from northbound_gcp_pubsub.options import MAX_REQUEST_BYTES, REQUEST_OVERHEAD, PubSubOptions
+from northbound_gcp_pubsub.options import DEFAULT_ENDPOINT, MAX_REQUEST_BYTES, REQUEST_OVERHEAD, PubSubOptions
 
 if TYPE_CHECKING:
     from northbound_gcp_pubsub.session import Session
@@ -73,6 +73,8 @@ class PubSubConnector(northbound.Connector):
         self.tell(f"connecting to {config.target}" + (", an emulator: no TLS, no sign-in" if config.emulator else ""))
         seconds = config.connect_timeout.total_seconds()
         self._permitted = await self._require().permitted(seconds)
+        if config.ordering and config.target.startswith(f"{DEFAULT_ENDPOINT}:"):
+            self.tell("the endpoint is global: order holds while one region takes all, so name the region's endpoint")
         self.tell("connected" if config.emulator else "connected, the token is accepted")
 
     async def _sign_in(self) -> None:
@@ -81,7 +83,8 @@ class PubSubConnector(northbound.Connector):
         path = self.config.credentials_path
         source = f" ({path})" if path is not None else ""
         await found.load()
-        self.tell(f"signing in as {found.principal}: {found.kind}{source}")
+        who = f" as {found.email}" if found.email else ""
+        self.tell(f"signing in{who}: {found.kind}{source}")
 
     async def send(self, batch: Sequence[Outgoing]) -> None:
         """Publish; returns when the service has acknowledged every message."""
@@ -99,9 +102,9 @@ class PubSubConnector(northbound.Connector):
         return message, place.lane, size
 
     async def _publish(self, lane: int, messages: Sequence[Outgoing]) -> None:
-        of = self._attributes.of
+        place, own = self._attributes.place, self._attributes.own
         key = f"k-{lane}" if self.config.ordering else ""
-        await self._require().publish([(message.payload, of(message)) for message in messages], key)
+        await self._require().publish([(place(m), m.payload, own(m)) for m in messages], key)
 
     async def lost(self) -> None:
         """Wait until the connection is lost."""

@@ -26,6 +26,7 @@ _ID = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9\-_.~+%]{2,254}")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.\-]{0,61}(:[a-z0-9\-]{1,30})?")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.\-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::([0-9]{1,5}))?")
 _ATTRIBUTE = re.compile(r"(?!goog)[A-Za-z_][A-Za-z0-9_\-]{0,99}")
+_PROXY = re.compile(rf"http://(?:[^\s/@:]+(?::[^\s/@]*)?@)?{_HOST.pattern}/?")
 #: What the attributes of a message are named by the address, and by us.
 RESERVED: Final = frozenset(
     ("topic", "kind", "org", "system", "driver", "module", "index", "state", "id", "time", "retain")
@@ -70,6 +71,11 @@ class PubSubOptions(pydantic.BaseModel):
         None,
         description="File of the CA certificates (PEM) that the endpoint's is checked against; the token endpoint's "
         "may be from them too. Default: the public ones.",
+    )
+    proxy: SecretStr | None = Field(
+        None,
+        description="HTTP proxy for all connections: http://[user:password@]host[:port]. Default: HTTPS_PROXY and "
+        "NO_PROXY of the environment.",
     )
     ordering: bool = Field(
         True, description="Publish with ordering keys, so that subscriptions can keep the order of each topic."
@@ -158,6 +164,13 @@ class PubSubOptions(pydantic.BaseModel):
             raise ValueError("that is the real service, which needs TLS and sign-in: write it as endpoint")
         return _host(value)
 
+    @pydantic.field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _PROXY.fullmatch(value.get_secret_value()):
+            raise ValueError("write http://host:port, with user:password@ before the host where the proxy wants it")
+        return value
+
     @pydantic.field_validator("idempotency_attribute")
     @classmethod
     def _attribute(cls, value: str) -> str:
@@ -177,7 +190,7 @@ class PubSubOptions(pydantic.BaseModel):
         if self.credentials_file is not None and self.credentials_json is not None:
             raise ValueError("credentials_file and credentials_json: one of them")
         if self.emulator is not None:
-            for name in ("credentials_file", "credentials_json", "ca"):
+            for name in ("credentials_file", "credentials_json", "ca", "proxy"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"the emulator takes no {name}")
             if self.endpoint != DEFAULT_ENDPOINT:

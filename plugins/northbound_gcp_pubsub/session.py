@@ -20,8 +20,9 @@ from google.pubsub_v1.types import pubsub
 
 from northbound import NotConnected, Unauthorised, Unavailable
 from northbound_gcp_pubsub.answers import in_our_types
+from northbound_gcp_pubsub.attributes import Place
 from northbound_gcp_pubsub.options import PubSubOptions
-from northbound_gcp_pubsub.tokens import Tokens
+from northbound_gcp_pubsub.tokens import SOMEBODY, Tokens
 
 PUBLISH: Final = "pubsub.topics.publish"
 #: How long a connection that the service closed in good order may take to stand again, before it counts as lost.
@@ -35,7 +36,7 @@ _State = grpc.ChannelConnectivity
 for _name in ("grpc_asyncio", "grpc"):
     logging.getLogger(f"google.pubsub_v1.services.publisher.transports.{_name}").setLevel(logging.INFO)
 
-PublishRequest = pubsub.PublishRequest.pb()
+PublishRequest, PubsubMessage = pubsub.PublishRequest.pb(), pubsub.PubsubMessage.pb()
 
 
 class Session:
@@ -50,7 +51,7 @@ class Session:
 
     @property
     def _principal(self) -> str:
-        return "the account that signs in" if self._tokens is None else self._tokens.principal
+        return SOMEBODY if self._tokens is None else self._tokens.principal
 
     async def permitted(self, seconds: float) -> bool | None:
         """Ask whether we may publish; ``None`` where the destination does not say. So it is known that it answers.
@@ -72,11 +73,21 @@ class Session:
             raise NotConnected(str(known)) from None
         return PUBLISH in answer.permissions
 
-    async def publish(self, messages: Sequence[tuple[bytes, dict[str, str]]], ordering_key: str) -> None:
-        """Publish one request, of (data, attributes); returns when all of it is acknowledged. Raises as ``send``."""
+    async def publish(self, messages: Sequence[tuple[Place, bytes, dict[str, str]]], ordering_key: str) -> None:
+        """Publish one request, of (place, data, attributes beside the place's).
+
+        Returns when all of it is acknowledged; raises as ``send``.
+        """
         request = PublishRequest(topic=self._topic)
-        for data, attributes in messages:
-            request.messages.add(data=data, attributes=attributes, ordering_key=ordering_key)
+        add = request.messages.add
+        for place, data, own in messages:
+            if not place.encoded:
+                place.encoded = PubsubMessage(attributes=place.attributes).SerializeToString()
+            message = add(data=data, ordering_key=ordering_key)
+            message.MergeFromString(place.encoded)
+            attributes = message.attributes
+            for name, value in own.items():
+                attributes[name] = value
         # wrapped, not copied as the SDK does with what it is given otherwise
         wrapped = pubsub.PublishRequest.wrap(request)
         try:
@@ -146,7 +157,7 @@ class Session:
 def _channel(options: PubSubOptions) -> Any:
     keep_alive = int(options.keep_alive.total_seconds() * 1000)
     patience = max(100, min(10_000, keep_alive))
-    settings = [
+    settings: list[tuple[str, int | str]] = [
         ("grpc.enable_retries", 0),
         ("grpc.initial_reconnect_backoff_ms", 500),
         ("grpc.max_reconnect_backoff_ms", 5000),
@@ -160,6 +171,8 @@ def _channel(options: PubSubOptions) -> Any:
     ]
     if options.emulator is not None:
         return grpc.aio.insecure_channel(options.target, options=settings)
+    if options.proxy is not None:
+        settings.append(("grpc.http_proxy", options.proxy.get_secret_value()))
     roots = None if options.ca is None else _read(options.ca)
     return grpc.aio.secure_channel(options.target, grpc.ssl_channel_credentials(roots), options=settings)
 

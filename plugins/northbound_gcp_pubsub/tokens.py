@@ -23,6 +23,8 @@ _EARLY_SECONDS: Final = 225.0
 #: While an old token still holds, a token endpoint that fails is asked again after so long.
 _AGAIN_SECONDS: Final = 5.0
 _LONGEST_WORDS: Final = 300
+#: Who signs in, where the credentials do not tell.
+SOMEBODY: Final = "the account that signs in"
 
 
 class Tokens:
@@ -38,14 +40,18 @@ class Tokens:
         self._renew_at = 0.0
 
     @property
-    def principal(self) -> str:
-        """Who signs in, where the credentials tell."""
-        credentials = self._credentials
+    def email(self) -> str | None:
+        """The address of the account, where the credentials tell."""
         for name in ("signer_email", "service_account_email"):
-            found = getattr(credentials, name, None)
+            found = getattr(self._credentials, name, None)
             if isinstance(found, str) and found != "default":
                 return found
-        return "the account that signs in"
+        return None
+
+    @property
+    def principal(self) -> str:
+        """Who signs in, in words."""
+        return self.email or SOMEBODY
 
     @property
     def kind(self) -> str:
@@ -62,14 +68,17 @@ class Tokens:
         self.close()
         try:
             self._session = session(self._options)
-            self._credentials = await asyncio.to_thread(load, self._options, self._request())
         except OSError as error:
             reason = error.strerror or "it holds no certificate"
             raise NotConnected(f"the CA file {self._options.ca} cannot be used: {reason}") from None
+        try:
+            self._credentials = await asyncio.to_thread(load, self._options, self._request())
         except Unusable as error:
             raise Unauthorised(str(error)) from None
         except exceptions.DefaultCredentialsError as error:
             raise Unauthorised(f"no credentials: {_words(error)}") from None
+        except (exceptions.GoogleAuthError, OSError, ValueError) as error:  # of the default ones, from wherever
+            raise Unauthorised(f"the default credentials cannot be used ({type(error).__name__})") from None
         await self.get()
 
     async def get(self, *, instead_of: str | None = None) -> str:
@@ -89,9 +98,9 @@ class Tokens:
 
     def close(self) -> None:
         """Let go of connections to the token endpoint."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        used, self._session = self._session, None
+        if used is not None:
+            used.close()
 
     def _fresh(self, instead_of: str | None) -> bool:
         return bool(self._token) and self._token != instead_of and time.time() < self._renew_at

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,13 +12,23 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from google.pubsub_v1.types import pubsub
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.pubsub import outgoing
 
 import northbound_gcp_pubsub
 from northbound.events import Metadata, State
 from northbound.loading import Configuration, load_file, load_text
+from northbound.message import Address, Message
 from northbound.preview import Preview
 from northbound.registry import Registry
+from northbound.shaping import Shaper
+from northbound.testing.twins.pubsub import PubSubTwin
 from northbound.testing.twins.pubsub_filters import parse_filter
+from northbound.testing.twins.pubsub_limits import request_problem
+from northbound.testing.twins.pubsub_topics import Subscription
+from northbound.topics import TopicScheme
 from northbound_gcp_pubsub import PubSubConnector, PubSubOptions
 from northbound_gcp_pubsub.attributes import Attributes
 
@@ -101,6 +113,31 @@ def test_each_filter_of_the_guide_passes_what_it_says(tmp_path):
     assert parse_filter(inline)(state)
 
 
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+ADDRESSES = st.builds(
+    Address, NAMES, st.tuples(*[st.none() | NAMES] * 3), NAMES, NAMES, NAMES, st.integers(1, 10_000), NAMES
+)
+
+
+@given(ADDRESSES)
+def test_topic_and_address_come_back_exactly(address):
+    scheme = TopicScheme()
+    topic = scheme.state_topic(
+        address.org, address.zones, address.system, address.driver, address.module, address.index, address.state
+    )
+    message = Message(topic, b"{}", "state", 5, True)
+    outgoing = Shaper(scheme, PubSubConnector.limits, address=True).shape(message, 1)
+    own = Attributes(16, "key")
+    request = pubsub.PublishRequest.pb()()
+    request.messages.add(data=outgoing.payload, attributes=own.of(outgoing))
+    assert request_problem(request) is None
+    received = type(request).FromString(request.SerializeToString()).messages[0].attributes
+    assert received["topic"] == topic
+    zones = tuple(received.get(level) for level in scheme.hierarchy[1:])
+    names = (received[name] for name in ("system", "driver", "module"))
+    assert Address(received["org"], zones, *names, int(received["index"]), received["state"]) == address
+
+
 def test_what_attributes_cost_is_about_what_the_guide_says(tmp_path):
     def weight(text: str) -> int:
         # cloud.google.com/pubsub/pricing: names and values, 20 bytes of the time, the message id
@@ -112,6 +149,26 @@ def test_what_attributes_cost_is_about_what_the_guide_says(tmp_path):
     few = next(text for text in SAMPLES if "attributes =" in text)
     assert 280 <= all_of_it <= 320
     assert 0.2 <= 1 - (weight(few) + payload) / all_of_it <= 0.3
+
+
+async def test_the_guides_program_reads_what_the_connector_publishes(tmp_path):
+    (program,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    topic, name = "projects/acme-buildings/topics/building", "projects/acme-buildings/subscriptions/building-all"
+    async with PubSubTwin() as twin:
+        twin.subscriptions[name] = Subscription(twin.create_topic(topic).name, "", ordered=True, ack_seconds=10)
+        reader = await asyncio.create_subprocess_exec(
+            sys.executable, "-u", "-c", program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**os.environ, "PUBSUB_EMULATOR_HOST": twin.endpoint},
+        )  # fmt: skip
+        connector = PubSubConnector(PubSubOptions(pubsub_topic=topic, emulator=twin.endpoint), name="gcp")
+        await connector.open()
+        await connector.send([outgoing(7, topic="placeos/o/state/b/_/_/s/d/M/1/x")])
+        assert reader.stdout is not None
+        async with asyncio.timeout(30):
+            assert await reader.stdout.readline() == b"placeos/o/state/b/_/_/s/d/M/1/x b'7'\n"
+        await connector.close()
+        reader.kill()
+        await reader.communicate()
 
 
 def test_without_the_sdk_it_is_a_row_with_a_hint_and_the_rest_works(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import grpc
 import pytest
@@ -14,6 +15,7 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from google.pubsub_v1.types import pubsub
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.intake import until
 from tests.support.pubsub import EMAIL, TOPIC, cloud
 
 from northbound.testing.twins import pubsub_limits as limits
@@ -87,6 +89,34 @@ async def test_googles_clients_publish_and_read_in_order(gcp, self_signed):
 
     assert [int(data) for data in await asyncio.to_thread(work)] == [n for n in range(60) if n % 3]
     assert bool(gcp.tokens.calls) is not self_signed
+
+
+async def test_googles_subscriber_reads_a_stream(gcp):
+    def work() -> list[bytes]:
+        clients, read = Clients(gcp, self_signed=True), []
+        try:
+            clients.subscriber.create_subscription(
+                request={"name": SUBSCRIPTION, "topic": TOPIC, "enable_message_ordering": True}
+            )
+
+            def take(message) -> None:
+                read.append(message.data)
+                message.ack()
+
+            pulling = clients.subscriber.subscribe(SUBSCRIPTION, take)
+            for n in range(50):
+                clients.publisher.publish(TOPIC, b"%d" % n, ordering_key="k")
+            waited = time.monotonic() + 20
+            while len(read) < 50 and time.monotonic() < waited:
+                time.sleep(0.02)
+            pulling.cancel()
+            pulling.result()
+        finally:
+            clients.close()
+        return read
+
+    assert [int(data) for data in await asyncio.to_thread(work)] == list(range(50))
+    await until(lambda: not gcp.twin.subscriptions[SUBSCRIPTION].pull(100, float("inf")))
 
 
 async def test_googles_publisher_pauses_a_key_whose_batch_is_refused(gcp):

@@ -1,8 +1,7 @@
-"""A Google Cloud of one topic: accounts, token endpoint and Pub/Sub twin, and connectors that are configured for it."""
+"""The twin of Google Cloud with a certificate, and connectors that are configured for it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,45 +12,21 @@ from northbound import Outgoing
 from northbound.config import ConnectorOptions
 from northbound.loading import ConnectorInstance
 from northbound.registry import Plugin
-from northbound.testing.twins.google_accounts import GoogleAccounts
-from northbound.testing.twins.google_tokens import TokenEndpoint
-from northbound.testing.twins.pubsub import PubSubTwin
+from northbound.testing.twins.google_cloud import EMAIL, TOPIC, GoogleCloud
 from northbound_gcp_pubsub import PubSubConnector, PubSubOptions
 
-TOPIC = "projects/acme/topics/building"
-EMAIL = "bridge@acme.iam.gserviceaccount.com"
+__all__ = ["EMAIL", "TOPIC", "Cloud", "cloud", "instance", "opened", "outgoing"]
 
 
-class Cloud:
-    """``twin``, ``accounts``, ``tokens`` (the endpoint), ``topic``, and files under ``folder``."""
+class Cloud(GoogleCloud):
+    """Google's part of a test; ``options`` are those of its connectors."""
 
-    def __init__(self, folder: Path, accounts: GoogleAccounts, tokens: TokenEndpoint, ca: trustme.CA) -> None:
-        self.folder, self.accounts, self.tokens = folder, accounts, tokens
-        self.ca_file = folder / "ca.pem"
-        ca.cert_pem.write_to_path(self.ca_file)
-        issued = ca.issue_cert("127.0.0.1", "localhost")
-        chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
-        self.twin = PubSubTwin(accounts, certificate=(issued.private_key_pem.bytes(), chain))
-        self.topic = self.twin.create_topic(TOPIC)
-        self.twin.grant(self.topic, EMAIL, "roles/pubsub.publisher")
-        self.key_file = folder / "key.json"
-        self.key = self.write_key()
-
-    def write_key(self) -> dict:
-        """Replace the key file by one of a new key, as a rotation does; returns the key."""
-        self.key = self.accounts.service_account(EMAIL, self.tokens.token_uri)
-        fresh = self.folder / "key.json.new"
-        fresh.write_text(json.dumps(self.key))
-        fresh.replace(self.key_file)
-        return self.key
-
-    def settings(self, **changes) -> dict:
-        base = {"pubsub_topic": TOPIC, "endpoint": self.twin.endpoint, "ca": str(self.ca_file),
-                "credentials_file": str(self.key_file), "connect_timeout": "5s"}  # fmt: skip
-        return {name: value for name, value in (base | changes).items() if value is not None}
+    def options(self, **changes) -> dict:
+        found = self.settings() | {"connect_timeout": "5s"} | changes
+        return {name: value for name, value in found.items() if value is not None}
 
     def connector(self, **changes) -> PubSubConnector:
-        return PubSubConnector(PubSubOptions.model_validate(self.settings(**changes)), name="gcp")
+        return PubSubConnector(PubSubOptions.model_validate(self.options(**changes)), name="gcp")
 
     @property
     def received(self) -> list[tuple[int, str, bytes]]:
@@ -63,12 +38,12 @@ class Cloud:
 
 @asynccontextmanager
 async def cloud(folder: Path) -> AsyncIterator[Cloud]:
-    accounts = GoogleAccounts()
     ca = trustme.CA()
-    with TokenEndpoint(accounts) as tokens:
-        made = Cloud(folder, accounts, tokens, ca)
-        async with made.twin:
-            yield made
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    issued = ca.issue_cert("127.0.0.1", "localhost")
+    chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
+    async with Cloud(folder, certificate=(issued.private_key_pem.bytes(), chain), ca=folder / "ca.pem") as made:
+        yield made
 
 
 @asynccontextmanager

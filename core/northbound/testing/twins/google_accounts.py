@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import jwt
@@ -76,10 +77,13 @@ class GoogleAccounts:
         self._lock = threading.Lock()
         self._keys: dict[str, tuple[str, bytes]] = {}
         self._tokens: dict[str, tuple[str, float, frozenset[str]]] = {}
-        self._pool = make_key()
         self.pool_audience = (
             "//iam.googleapis.com/projects/123456789/locations/global/workloadIdentityPools/site/providers/building"
         )
+
+    @cached_property
+    def _pool(self) -> Key:
+        return make_key()  # that of the identity provider; most tests need none
 
     # what an administrator does
 

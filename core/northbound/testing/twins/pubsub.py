@@ -13,9 +13,12 @@ put in with :meth:`fail`, :meth:`stall`, :meth:`hang_up` and :meth:`limit`.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter, deque
 from typing import Any, Final, NamedTuple, NoReturn, Self
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the C core writes every GOAWAY to stderr
 
 import grpc
 from google.iam.v1 import iam_policy_pb2
@@ -190,18 +193,21 @@ class PubSubTwin:
             "google.pubsub.v1.Subscriber": subscriber,
             "google.iam.v1.IAMPolicy": policy,
         }
-        return [
-            grpc.method_handlers_generic_handler(
-                service,
-                {
-                    name: grpc.unary_unary_rpc_method_handler(
-                        self._counted(name, function), request.FromString, response.SerializeToString
-                    )
-                    for name, (function, request, response) in methods.items()
-                },
-            )
+        handlers = {
+            service: {
+                name: grpc.unary_unary_rpc_method_handler(
+                    self._counted(name, function), request.FromString, response.SerializeToString
+                )
+                for name, (function, request, response) in methods.items()
+            }
             for service, methods in services.items()
-        ]
+        }
+        handlers["google.pubsub.v1.Subscriber"]["StreamingPull"] = grpc.stream_stream_rpc_method_handler(
+            self._counted("StreamingPull", self._stream),
+            t.StreamingPullRequest.pb().FromString,
+            t.StreamingPullResponse.pb().SerializeToString,
+        )
+        return [grpc.method_handlers_generic_handler(service, methods) for service, methods in handlers.items()]
 
     def _counted(self, name: str, function: Any) -> Any:
         async def call(request: Any, context: Any) -> Any:
@@ -299,13 +305,13 @@ class PubSubTwin:
         topic = await self._topic(context, request.topic, principal, "pubsub.topics.get")
         return types.Topic.pb()(name=topic.name)
 
-    async def _test(self, request: Any, _context: Any, principal: str) -> Any:
+    async def _test(self, request: Any, context: Any, principal: str) -> Any:
+        if self.accounts is None:  # the emulator knows no permissions (seen with its version 0.8.20)
+            await self._refuse(context, Code.UNIMPLEMENTED, "")
         # "If the resource does not exist, this will return an empty set of permissions, not a NOT_FOUND error": the
         # reference of TestIamPermissions
         topic = self.topics.get(request.resource)
         held = topic.permissions(principal) if topic is not None else frozenset()
-        if topic is not None and self.accounts is None:
-            held = frozenset(request.permissions)
         return iam_policy_pb2.TestIamPermissionsResponse(permissions=[p for p in request.permissions if p in held])
 
     async def _subscribe(self, request: Any, context: Any, principal: str) -> Any:
@@ -344,6 +350,30 @@ class PubSubTwin:
         if request.max_messages <= 0:
             await self._refuse(context, Code.INVALID_ARGUMENT, "The value for max_messages is too small.")
         most = min(1000, request.max_messages)
+        found = await self._wait_for(subscription, most)
+        response = types.PullResponse.pb()()
+        _hand_over(response.received_messages, found)
+        return response
+
+    async def _stream(self, requests: Any, context: Any, principal: str) -> None:
+        """Serve a streaming pull, with which ``SubscriberClient.subscribe`` reads; it acknowledges by other calls."""
+        first = await anext(aiter(requests))
+        # 10 to 600 seconds: the reference of StreamingPullRequest.stream_ack_deadline_seconds
+        if not 10 <= first.stream_ack_deadline_seconds <= 600:
+            await self._refuse(context, Code.INVALID_ARGUMENT, "stream_ack_deadline_seconds is out of range.")
+        subscription = await self._subscription(context, first.subscription, principal)
+        # 0 means no bound: the reference of max_outstanding_messages; here the size of one response
+        most = min(1000, first.max_outstanding_messages or 1000)
+        while not context.done():
+            found = await self._wait_for(subscription, most)
+            response = types.StreamingPullResponse.pb()()
+            response.subscription_properties.message_ordering_enabled = subscription.ordered
+            _hand_over(response.received_messages, found)
+            if found:
+                await context.write(response)
+
+    async def _wait_for(self, subscription: Subscription, most: int) -> list[Published]:
+        """Return messages of a subscription, after a while none."""
         deadline = time.monotonic() + PULL_SECONDS
         found = subscription.pull(most, time.monotonic())
         while not found and (left := deadline - time.monotonic()) > 0:
@@ -353,14 +383,7 @@ class PubSubTwin:
             except TimeoutError:
                 break
             found = subscription.pull(most, time.monotonic())
-        response = types.PullResponse.pb()()
-        for stored in found:
-            received = response.received_messages.add(ack_id=stored.message_id)
-            message = received.message
-            message.message_id, message.data, message.ordering_key = stored.message_id, stored.data, stored.ordering_key
-            message.attributes.update(stored.attributes)
-            message.publish_time.FromNanoseconds(int(stored.published * 1e9))
-        return response
+        return found
 
     async def _acknowledge(self, request: Any, context: Any, principal: str) -> Any:
         subscription = await self._subscription(context, request.subscription, principal)
@@ -371,6 +394,14 @@ class PubSubTwin:
         subscription = await self._subscription(context, request.subscription, principal)
         subscription.lease(request.ack_ids, float(request.ack_deadline_seconds), time.monotonic())
         return Empty()
+
+
+def _hand_over(received: Any, found: list[Published]) -> None:
+    for stored in found:
+        message = received.add(ack_id=stored.message_id).message
+        message.message_id, message.data, message.ordering_key = stored.message_id, stored.data, stored.ordering_key
+        message.attributes.update(stored.attributes)
+        message.publish_time.FromNanoseconds(int(stored.published * 1e9))
 
 
 def _retry_info(seconds: float) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sqlite3
 from contextlib import asynccontextmanager, suppress
 
@@ -42,7 +43,7 @@ class Bridge:
         self.witness = Destination(batches_in_flight=4)
         self._queue: asyncio.Queue = asyncio.Queue()
         common = {name: settings.pop(name) for name in ("limits", "retry") if name in settings}
-        instances = [instance(gcp.settings(**settings), **common), connector("witness", self.witness)]
+        instances = [instance(gcp.options(**settings), **common), connector("witness", self.witness)]
         feed = source("in", self._read, finite=False)
         self.runtime = Runtime(configuration(gcp.folder, connectors=instances, sources=[feed], drain="20s"))
         self.put_in = 0
@@ -288,6 +289,60 @@ async def test_a_topic_that_is_made_later(gcp, monkeypatch):
         gcp.twin.topics[TOPIC] = topic
         await made.delivered()
     made.check(most_repeated=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_everything_at_once_for_a_long_time(gcp, seed):
+    """Hang-ups, cuts, stalls, throttling, lost acknowledgements, tokens that end and keys that are replaced."""
+    rng = random.Random(seed)
+    gcp.accounts.token_seconds = 3
+    gcp.topic.schema = lambda data: json.loads(json.loads(data)["value"]) % 1_000 != 137
+    with Wire(free_port(), gcp.twin.port) as wire:
+        changes = {"endpoint": f"127.0.0.1:{wire.port}", "keep_alive": "300ms", "connect_timeout": "1s",
+                   "ack_timeout": "2s", "self_signed": bool(seed % 2), "request_messages": 50}  # fmt: skip
+        async with bridge(gcp, **changes) as made:
+
+            async def trouble() -> None:
+                match rng.randrange(8):
+                    case 0:
+                        await gcp.twin.hang_up()
+                    case 1:
+                        wire.cut()
+                    case 2:
+                        wire.stall()
+                        await asyncio.sleep(rng.uniform(0.1, 2))
+                        wire.flow()
+                    case 3:
+                        gcp.twin.limit(rng.choice([2_000, None]))
+                    case 4:
+                        codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED)
+                        gcp.twin.fail(rng.choice(codes), times=rng.randrange(1, 6), after=rng.random() < 0.3)
+                    case 5:
+                        gcp.accounts.expire_tokens()
+                    case 6:
+                        old = gcp.key["private_key_id"]
+                        gcp.write_key()
+                        await asyncio.sleep(0.5)
+                        gcp.accounts.revoke(old)
+                    case 7:
+                        gcp.twin.stall()
+                        await asyncio.sleep(rng.uniform(0.1, 3))
+                        gcp.twin.flow()
+
+            for _ in range(60):
+                await made.numbers(rng.randrange(1, 600))
+                await asyncio.sleep(rng.uniform(0, 0.6))
+                await trouble()
+            gcp.twin.limit(None)
+            bad = sum(n % 1_000 == 137 for n in range(made.put_in))
+            await made.delivered(dead=bad, within=120)
+            status = made.status
+    received = made.check(dead=bad)
+    assert set(made.reasons()) == {"Invalid data in message: Message failed schema validation."}
+    print(f"\n{made.put_in:,} messages, {received.duplicates:,} repeated, {status.reconnects} reconnects, "
+          f"{gcp.twin.hangups} hang-ups, {bad} set aside, {dict(gcp.twin.refusals)}")  # fmt: skip
 
 
 CONFIGURATION = """
