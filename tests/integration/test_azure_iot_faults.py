@@ -14,6 +14,7 @@ from northbound.events import State
 from northbound.mqtt import Client, ClientOptions
 from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.azure_iot import AzureHubTwin, HubLimits
+from northbound_azure_iot import pacing
 from northbound_azure_iot.tokens import sign
 
 
@@ -21,6 +22,7 @@ from northbound_azure_iot.tokens import sign
 def _fast(monkeypatch):
     monkeypatch.setattr(delivery, "GUARD_SECONDS", 0.05)
     monkeypatch.setattr(delivery, "LOST_SECONDS", 0.2)
+    monkeypatch.setattr(pacing, "SPACING", 0.5)
     monkeypatch.setattr(renewal, "ASK_SECONDS", 0.05)
 
 
