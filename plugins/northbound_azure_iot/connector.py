@@ -176,8 +176,8 @@ class AzureIotConnector(northbound.Connector):
             "metered_today": float(self._meter.count),
             "messages_today": float(self._meter.messages),
             "daily_quota_of_the_hub": float(facts.per_day * self.config.units),
-            "identities": float(len(self._lanes)),
-            "identities_connected": float(sum(lane.connected for lane in self._lanes)),
+            "lanes": float(len(self._lanes)),
+            "lanes_connected": float(sum(lane.connected for lane in self._lanes)),
             "tokens_renewed": float(sum(lane.renewals for lane in self._lanes)),
         }
         if self.config.daily_budget is not None:

@@ -52,7 +52,7 @@ async def test_several_devices_carry_each_topic_on_one_of_them(tmp_path, authori
             hub.hang_up(devices[1])
             await service.numbers(100, topics=40)
             await service.delivered()
-            assert service.azure.gauges()["identities_connected"] == 4
+            assert service.azure.gauges()["lanes_connected"] == 4
         service.conserved()
         carried = defaultdict(set)
         for taken in hub.record.messages:
