@@ -17,9 +17,14 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
+from azure.iot.device import Message
+from azure.iot.device.aio import IoTHubDeviceClient, ProvisioningDeviceClient
+
+from northbound import Outgoing
 from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.azure_dps import AzureDpsTwin
 from northbound.testing.twins.azure_iot import AzureHubTwin, HubLimits
+from northbound_azure_iot import AzureIotConnector, ConnectorOptions
 
 #: The SDK's ports cannot be changed, so the twin takes them on an address of its own.
 HOST = f"127.0.{1 + os.getpid() % 200}.7"
@@ -52,16 +57,12 @@ class Bench:
         return AzureHubTwin(self.authority, host=HOST, port=PORT, limits=HubLimits(**limits))
 
     def device(self, twin: AzureHubTwin, **options: Any) -> Any:
-        from azure.iot.device.aio import IoTHubDeviceClient
-
         if "d" not in twin.identities:
             twin.register("d")
         text = f"{twin.connection_string('d')};GatewayHostName={HOST}"
         return IoTHubDeviceClient.create_from_connection_string(text, server_verification_cert=self.trust, **options)
 
     async def steady(self) -> None:
-        from azure.iot.device import Message
-
         async with self.hub(sends_per_second=1e6) as twin:
             client = self.device(twin)
             await client.connect()
@@ -72,13 +73,42 @@ class Bench:
             took = time.monotonic() - began
             used = (time.process_time() - cpu) / count * 1e6
             print(
-                f"steady: {count / took:,.0f} msg/s, {used:.0f} us CPU each with the twin, {threading.active_count()} threads"
+                f"the SDK: {count / took:,.0f} msg/s, {used:.0f} us CPU each with the twin; "
+                f"{threading.active_count()} threads"
             )
             print(f"  shutdown: {await shut_down(client)}")
 
-    async def poison(self) -> None:
-        from azure.iot.device import Message
+    async def ours(self) -> None:
+        async with self.hub(sends_per_second=1e6) as twin:
+            twin.register("d")
+            options = ConnectorOptions(
+                connection_string=twin.connection_string("d"),
+                gateway_host=HOST,
+                ca=self.authority.ca,
+                tier="S3",
+                units=10,
+            )
+            connector = AzureIotConnector(options, name="out")
+            await connector.open()
+            began, count = time.monotonic(), 4_000
+            cpu = time.process_time()
+            for first in range(0, count, 400):
+                calls = [
+                    [
+                        Outgoing(
+                            "t", b'{"value":1}', "state", 1, False, "t", f"s-{n}", {"topic": f"t/{n}", "kind": "state"}
+                        )
+                        for n in range(start, start + 100)
+                    ]
+                    for start in range(first, first + 400, 100)
+                ]
+                await asyncio.gather(*map(connector.send, calls))
+            took = time.monotonic() - began
+            used = (time.process_time() - cpu) / count * 1e6
+            print(f"ours: {count / took:,.0f} msg/s, {used:.0f} us CPU each with the twin", end="; ")
+            print(f"shutdown: {await outcome(connector.close())}")
 
+    async def poison(self) -> None:
         async with self.hub(connects_per_second=1e6) as twin:
             twin.poison = lambda _properties, body: b"poison" in body
             client = self.device(twin)
@@ -90,8 +120,6 @@ class Bench:
             print(f"  shutdown: {await shut_down(client)}")
 
     async def quota(self) -> None:
-        from azure.iot.device import Message
-
         async with self.hub(quota=1, connects_per_second=1e6) as twin:
             client = self.device(twin)
             await client.connect()
@@ -102,8 +130,6 @@ class Bench:
             print(f"  shutdown: {await shut_down(client)}")
 
     async def provisioning(self) -> None:
-        from azure.iot.device.aio import ProvisioningDeviceClient
-
         def client(key: str) -> Any:
             return ProvisioningDeviceClient.create_from_symmetric_key(
                 HOST, "gateway-1", "0ne00ABCDEF", key, server_verification_cert=self.trust
@@ -132,7 +158,7 @@ async def main() -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        for part in (bench.steady, bench.poison, bench.quota, bench.provisioning):
+        for part in (bench.steady, bench.ours, bench.poison, bench.quota, bench.provisioning):
             with contextlib.suppress(asyncio.CancelledError):
                 await part()
 

@@ -210,6 +210,7 @@ class Worker:
             error = await self._guarded(self._connector.open, OPEN_SECONDS, "to connect")
             if error is None:
                 self._connections += 1
+                self._renewal.opened()
                 self._apply(self._connector.limits)
                 if not self._sends.failures:
                     self._recovered()

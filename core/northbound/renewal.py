@@ -34,6 +34,10 @@ class Renewal:
         self._ask()
         self._used = self._seen = self._prints()
 
+    def opened(self) -> None:
+        """Take in what was signed in with just now, such as a new token and its end."""
+        self._ask()
+
     def replaced(self) -> bool:
         """Return whether files are no longer those that were noted.
 

@@ -11,14 +11,14 @@ import msgspec
 import pydantic
 
 import northbound
-from northbound import Credential, DeliveryError, Lanes, NotConnected, Outgoing, PartialDelivery
+from northbound import Credential, DeliveryError, Lanes, NotConnected, Outgoing
 from northbound_azure_iot import explanations
 from northbound_azure_iot.identity import Identity
 from northbound_azure_iot.lane import Lane
 from northbound_azure_iot.memory import Memory
 from northbound_azure_iot.metering import Meter
 from northbound_azure_iot.options import LONGEST_KEEP_ALIVE, TIERS, ConnectorOptions
-from northbound_azure_iot.pacing import Pace
+from northbound_azure_iot.pacing import Connects, Pace
 from northbound_azure_iot.packing import LARGEST_MESSAGE
 
 #: What is sent beside the properties that shaping knows of: content type and encoding (values), the creation time (name
@@ -57,6 +57,7 @@ class AzureIotConnector(northbound.Connector):
         self._lanes = [Lane(config, Identity(config, own, self._memory), self._meter) for own in config.all_identities]
         self._spread = Lanes([lane.deliver for lane in self._lanes], sticky=True)
         self._pace = Pace(config.sends_per_second)
+        self._connects = Connects()
         self._turn = asyncio.Lock()  # fair: calls of send keep their order while they wait
         self._next_batch = self._noted = 0.0
         count = len(self._lanes)
@@ -79,7 +80,11 @@ class AzureIotConnector(northbound.Connector):
         return f"{first.hub or self.config.provisioning_host}/{first.name}{more}"
 
     async def open(self) -> None:
-        """Connect every identity."""
+        """Connect every identity; not too often, where connections end again and again."""
+        if pause := self._connects.wait(time.monotonic()):
+            self.tell(f"connections have ended again and again: waiting {pause:.0f} s")
+            await asyncio.sleep(pause)
+        self._connects.made(time.monotonic())
         try:
             async with asyncio.TaskGroup() as tasks:
                 for lane in self._lanes:
@@ -87,7 +92,6 @@ class AzureIotConnector(northbound.Connector):
         except* DeliveryError as group:
             failure = _first(group)
         else:
-            self._pace.opened()
             return
         await self.close()
         raise failure.with_traceback(None)
@@ -113,13 +117,6 @@ class AzureIotConnector(northbound.Connector):
         before = self._meter.messages
         try:
             await self._spread.send(batch)
-        except PartialDelivery as error:
-            self._pace.acknowledged(count - len(error.failures))
-            if any(isinstance(one, NotConnected) for one in error.failures.values()):
-                self._pace.hung_up(time.monotonic())
-            raise
-        else:
-            self._pace.acknowledged(count)
         finally:
             self._sent(count, self._meter.messages - before)
 
@@ -179,9 +176,8 @@ class AzureIotConnector(northbound.Connector):
             "metered_today": float(self._meter.count),
             "messages_today": float(self._meter.messages),
             "daily_quota_of_the_hub": float(facts.per_day * self.config.units),
-            "identities": float(len(self._lanes)),
-            "identities_connected": float(sum(lane.connected for lane in self._lanes)),
-            "messages_per_second_allowed": self._pace.rate,
+            "lanes": float(len(self._lanes)),
+            "lanes_connected": float(sum(lane.connected for lane in self._lanes)),
             "tokens_renewed": float(sum(lane.renewals for lane in self._lanes)),
         }
         if self.config.daily_budget is not None:

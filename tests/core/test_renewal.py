@@ -208,3 +208,27 @@ async def test_the_rate_of_a_connector_is_that_of_all_its_connections(tmp_path):
         worker, _ = runtime._workers["out"]
         assert [bucket.rate for bucket, _ in worker._buckets] == [150.0]
         assert isinstance(runtime, Runtime)
+
+
+class Tokening(Signing):
+    """Has a token only once it is connected."""
+
+    signed_in = False
+
+    async def open(self):
+        await super().open()
+        self.signed_in = True
+
+    def credentials(self):
+        return (Credential("SAS token", SOON if self.signed_in else None, renewed=True),)
+
+
+async def test_a_token_that_connecting_made_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(renewal, "ASK_SECONDS", 3600.0)
+    instance = connector("out", Destination())
+    plugin = fakes.Plugin("connector", "tokening", package="tests", version="0", implementation=Tokening)
+    settings = configuration(tmp_path, connectors=[fakes.ConnectorInstance("out", plugin, instance.options)])
+    async with running(settings) as run:
+        await until(lambda: run.status().connectors[0].state == "online")
+        (credential,) = run.status().connectors[0].credentials
+        assert credential.expires == int(SOON.timestamp() * 1000)

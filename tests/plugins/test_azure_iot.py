@@ -367,7 +367,7 @@ async def test_one_identity_that_is_refused_closes_the_others(hub, authority):
     made = connector(hub, authority, identities=[{"connection_string": text} for text in strings])
     with pytest.raises(Unauthorised):
         await made.open()
-    assert made.gauges()["identities_connected"] == 0
+    assert made.gauges()["lanes_connected"] == 0
     async with asyncio.timeout(5):
         while hub.peers:  # noqa: ASYNC110 - simpler than an event, in a test
             await asyncio.sleep(0.005)

@@ -18,7 +18,7 @@ from northbound.testing.twins import azure_rules
 from northbound_azure_iot import AzureIotConnector, ConnectorOptions, tokens
 from northbound_azure_iot.memory import Memory
 from northbound_azure_iot.metering import Meter
-from northbound_azure_iot.pacing import Pace
+from northbound_azure_iot.pacing import Connects, Pace
 from northbound_azure_iot.provisioning import Assignment
 
 HERE = Path(__file__).parents[2] / "plugins" / "northbound_azure_iot"
@@ -170,28 +170,17 @@ def test_what_is_remembered(tmp_path):
     Memory(tmp_path / "no" / "such" / "folder").count(1, 1)  # said in the log, and no more
 
 
-def test_the_pace_is_halved_at_the_third_hang_up_in_a_minute_and_recovers():
-    pace = Pace(100)
-
-    def hang_up(now):
-        pace.opened()
-        pace.acknowledged(1)
-        pace.hung_up(now)
-
-    hang_up(0)
-    hang_up(30)
-    hang_up(70)
-    assert pace.rate == 100
-    hang_up(80)
-    assert pace.rate == 50
-    pace.opened()
-    pace.hung_up(81)  # nothing was taken: that is no matter of pace
-    assert pace.rate == 50
-    pace.wait(94)
-    assert pace.rate == 50
-    for now in range(96, 200, 16):
-        pace.wait(now)
-    assert pace.rate == 100
+def test_connections_that_end_again_and_again_are_made_ten_seconds_apart():
+    connects, now, made = Connects(), 1000.0, []
+    while now < 1120:
+        if wait := connects.wait(now):
+            now += wait
+        connects.made(now)
+        made.append(now)
+        now += 0.5
+    assert len([moment for moment in made if moment < 1060]) <= 6 + 6
+    assert 6 <= len([moment for moment in made if moment >= 1060]) <= 7
+    assert connects.wait(now + 120) == 0.0
 
 
 def test_the_pace_is_kept():

@@ -30,8 +30,8 @@ _addresses = itertools.count(1)
 
 def own_address() -> str:
     """A loopback address for a twin whose port an SDK forces: no other test, in no other process, has it."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    return f"127.77.{worker % 250}.{next(_addresses) % 250 + 1}"
+    pid = os.getpid()
+    return f"127.{64 + (pid >> 8) % 128}.{pid % 256}.{next(_addresses) % 250 + 1}"
 
 
 def reached(hub: AzureHubTwin, authority: Authority) -> dict[str, object]:

@@ -75,6 +75,9 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     queue: int = 1_000
     connects_per_second: float = 100.0  # "Higher of 100/sec or 12/sec/unit"
     quota: int = 400_000  # messages a day and unit (azure.microsoft.com/pricing/details/iot-hub)
+    #: Whether a hub whose quota is used up keeps connections and acknowledges nothing (azure-iot-sdk-python#727: "the
+    #: connection is held") in place of severing them (azure-iot-sdk-java#377).
+    quota_holds: bool = False
     chunk: int = 4096  # "0.5 KB for a free tier hub and 4KB for all other tiers"
     twin_updates_per_second: float = 50.0
     twin_reads_per_second: float = 100.0

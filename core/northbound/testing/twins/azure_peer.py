@@ -112,7 +112,7 @@ class HubPeer(MqttPeer):
             older.refuse("takeover", "a newer connection of the same device")
         hub.peers[client_id] = self
         hub.record.connected(client_id)
-        if hub.used_up():
+        if hub.used_up() and not hub.limits.quota_holds:
             # "the connection is successfully opened (before being severed by the service)": azure-iot-sdk-java#377
             self.refuse("quota", "403002: the day's quota is used up")
         elif self._expiry is not None:
@@ -151,6 +151,9 @@ class HubPeer(MqttPeer):
         if hub.poison(properties, packet.payload):
             raise Refused("poison")
         if hub.used_up():
+            if hub.limits.quota_holds:
+                hub.record.refuse(self.client_id, "publish", "403002: the day's quota is used up")
+                return
             raise Refused("403002: the day's quota is used up")
         delay = hub.send_delay()
         if delay is None:  # "once HUB return 429002, it will proactively disconnect the device": azure-docs#107838
