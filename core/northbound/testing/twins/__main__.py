@@ -83,30 +83,15 @@ async def azure_iot(stack: AsyncExitStack, folder: Path) -> Stand:
 
 async def gcp_pubsub(stack: AsyncExitStack, folder: Path) -> Stand:
     """Start Pub/Sub with one topic, and a service account that may publish to it."""
-    from northbound.testing.twins.google_accounts import GoogleAccounts  # noqa: PLC0415 - see above
-    from northbound.testing.twins.google_tokens import TokenEndpoint  # noqa: PLC0415 - see above
-    from northbound.testing.twins.pubsub import PubSubTwin  # noqa: PLC0415 - see above
+    from northbound.testing.twins.google_cloud import GoogleCloud  # noqa: PLC0415 - see above
 
     authority = Authority(folder / "gcp-pubsub")
-    pair = authority.server(("localhost", "127.0.0.1"))
-    accounts = GoogleAccounts()
-    tokens = stack.enter_context(TokenEndpoint(accounts))
-    email = "northbound@acme.iam.gserviceaccount.com"
-    key = folder / "gcp-pubsub" / "key.json"
-    key.touch(mode=0o600)
-    key.write_text(json.dumps(accounts.service_account(email, tokens.token_uri)))
+    pair = authority.server(("127.0.0.1",), valid=_CERTIFICATE_HOLDS)
     certificate = (pair.private_key.read_bytes(), pair.certificate.read_bytes())
-    twin = await stack.enter_async_context(PubSubTwin(accounts, certificate=certificate))
-    topic = twin.create_topic("projects/acme/topics/building")
-    twin.grant(topic, email, "roles/pubsub.publisher")
-    options = {
-        "pubsub_topic": "projects/acme/topics/building",
-        "endpoint": twin.endpoint,
-        "ca": str(authority.ca),
-        "credentials_file": str(key),
-        "ordering_keys": _ORDERING_KEYS,
-    }
-    return Stand(options, lambda: [Line("", m.attributes, m.data.decode(), retain=False) for m in topic.messages])
+    made = GoogleCloud(folder / "gcp-pubsub", certificate=certificate, ca=authority.ca)
+    cloud = await stack.enter_async_context(made)
+    options = {**cloud.settings(), "ordering_keys": _ORDERING_KEYS}
+    return Stand(options, lambda: [Line("", m.attributes, m.data.decode(), retain=False) for m in cloud.topic.messages])
 
 
 STANDS: Final = {"aws-iot": aws_iot, "azure-iot": azure_iot, "gcp-pubsub": gcp_pubsub}
