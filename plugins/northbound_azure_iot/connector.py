@@ -58,7 +58,6 @@ class AzureIotConnector(northbound.Connector):
         self._spread = Lanes([lane.deliver for lane in self._lanes], sticky=True)
         self._pace = Pace(config.sends_per_second)
         self._connects = Connects()
-        self._turn = asyncio.Lock()  # fair: calls of send keep their order while they wait
         self._next_batch = self._noted = 0.0
         count = len(self._lanes)
         self.limits = msgspec.structs.replace(
@@ -106,38 +105,30 @@ class AzureIotConnector(northbound.Connector):
 
     async def send(self, batch: Sequence[Outgoing]) -> None:
         """Publish; returns when the hub has acknowledged every message."""
-        count = len(batch)
-        async with self._turn:
-            if self.config.batch is not None:
-                await self._gather(count)
-            while pause := self._pace.wait(time.monotonic()):  # noqa: ASYNC110 - time is what it waits for
-                await asyncio.sleep(pause)
-            if self.config.batch is None:
-                self._pace.take(count)
-        before = self._meter.messages
-        try:
+        if self.config.batch is None:
             await self._spread.send(batch)
-        finally:
-            self._sent(count, self._meter.messages - before)
-
-    def _sent(self, states: int, messages: int) -> None:
-        """Take note of a call of ``send``: when the next batch may go, and what is to be remembered."""
-        now = time.monotonic()
-        if self.config.batch is not None:
-            self._pace.take(max(0, messages))  # messages, not states, are what the hub's rate is about
-            self._next_batch = now + self._linger(states)
-        if now - self._noted >= _NOTE_SECONDS:
+        else:
+            await self._send_gathered(batch)
+        if time.monotonic() - self._noted >= _NOTE_SECONDS:
             self._note()
 
-    async def _gather(self, count: int) -> None:
-        """Wait until the next batch may go. Meanwhile the store gathers what the one after it will hold."""
+    async def _send_gathered(self, batch: Sequence[Outgoing]) -> None:
+        """Send many states as few messages; one call at a time (``batches_in_flight`` is 1).
+
+        While it waits for its turn the store gathers what the next one will hold.
+        """
+        count, before = len(batch), self._meter.messages
         pause = self._next_batch - time.monotonic()
         if pause > 0 and count < self.limits.batch_messages:
             await asyncio.sleep(pause)
-
-    def _linger(self, count: int) -> float:
-        """Return how long to gather for the next batch: not at all while there is a backlog."""
-        return 0.0 if 2 * count >= self.limits.batch_messages else self.config.batch_wait.total_seconds()
+        await asyncio.sleep(self._pace.wait(time.monotonic()))
+        try:
+            await self._spread.send(batch)
+        finally:
+            self._pace.take(max(0, self._meter.messages - before))  # the hub's rate is about messages, not states
+            # where there is a backlog nothing needs to be gathered
+            idle = 2 * count < self.limits.batch_messages
+            self._next_batch = time.monotonic() + (self.config.batch_wait.total_seconds() if idle else 0.0)
 
     async def lost(self) -> None:
         """Wait until a connection is lost; tokens are renewed meanwhile."""

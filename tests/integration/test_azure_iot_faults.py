@@ -6,8 +6,8 @@ import asyncio
 import time
 
 import pytest
-from tests.support.azure import running
 from tests.support.intake import until
+from tests.support.iot_hub import running
 
 from northbound import NotConnected, delivery, renewal
 from northbound.events import State

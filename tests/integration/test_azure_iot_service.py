@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from tests.support.azure import metadata, running
 from tests.support.intake import until
+from tests.support.iot_hub import metadata, running
 
 from northbound import Unauthorised, delivery, renewal
 from northbound.testing.twins.authority import Authority

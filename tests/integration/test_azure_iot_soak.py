@@ -6,8 +6,8 @@ import random
 import time
 
 import pytest
-from tests.support.azure import running
 from tests.support.intake import until
+from tests.support.iot_hub import running
 
 from northbound import delivery
 from northbound.events import State

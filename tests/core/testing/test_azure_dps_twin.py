@@ -12,8 +12,8 @@ from azure.iot.device import X509, Message
 from azure.iot.device.aio import IoTHubDeviceClient, IoTHubModuleClient, ProvisioningDeviceClient
 from azure.iot.device.exceptions import CredentialError
 from tests.core.testing.test_azure_hub_twin import token
-from tests.support.azure import own_address
 from tests.support.intake import until
+from tests.support.iot_hub import own_address
 
 from northbound import NotConnected, Unauthorised
 from northbound.mqtt import Client, ClientOptions, Publish
