@@ -24,7 +24,8 @@ _WRITING: Final = frozenset({"public", "public.write", "mqtt", "mqtt.write"})
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody signed in. Holds nothing secret, and may be logged.
 
-    ``subject`` is what the issuer calls them and names them in rules as ``{user}``; ``org`` bounds what a user sees.
+    ``subject`` is what the issuer calls them and names them in rules as ``{user}``; ``org`` bounds what they see.
+    Without ``org`` a rule with ``{org}`` gives nothing, unless ``every_org`` says that they are bound to none.
     """
 
     subject: str
@@ -36,6 +37,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None
     #: Of the API key that was shown; ``None``: it was a token.
     key_id: str | None = None
+    #: Not bound to one organisation: said only by the configuration or whoever made the key, never by a token's claim.
+    every_org: bool = False
 
     @property
     def reads(self) -> bool:
