@@ -67,7 +67,7 @@ def _network(text: str) -> str:
 def _origin(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.netloc or text != f"{parts.scheme}://{parts.netloc}".lower():
-        raise ValueError("write an origin as browsers send it: 'https://apps.example.com', in lower case, without a path")
+        raise ValueError("write an origin as browsers send it: 'https://apps.example.com', lower case, no path")
     return text
 
 
