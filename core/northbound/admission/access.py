@@ -65,9 +65,6 @@ class AccessOptions(pydantic.BaseModel):
         "false: only what the rules give.",
     )
     rules: tuple[AccessRuleOptions, ...] = Field((), max_length=1000, description="More of what is given.")
-    publish_north: bool = Field(
-        False, description="Whether what is published here goes to the connectors too, or joins the live tree only."
-    )
 
     @property
     def all_rules(self) -> tuple[AccessRuleOptions, ...]:

@@ -7,6 +7,7 @@ the first that a token has counts; for roles and scopes all of them do.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -16,8 +17,10 @@ from northbound.apikeys import Role, Scope
 MappingName = Literal["placeos", "entra-id", "keycloak", "auth0", "standard"]
 ClaimPath = tuple[str, ...]
 
-_OWN_ROLES: Final[Mapping[str, Role]] = {"northbound-support": "support", "northbound-admin": "admin"}
-_OWN_SCOPES: Final[Mapping[str, Scope]] = {"mqtt": "mqtt", "mqtt.read": "mqtt.read", "mqtt.write": "mqtt.write"}
+_OWN_ROLES: Final[Mapping[str, Role]] = MappingProxyType({"northbound-support": "support", "northbound-admin": "admin"})
+_OWN_SCOPES: Final[Mapping[str, Scope]] = MappingProxyType(
+    {"mqtt": "mqtt", "mqtt.read": "mqtt.read", "mqtt.write": "mqtt.write"}
+)
 
 
 class ClaimMapping(Struct, frozen=True, kw_only=True):
