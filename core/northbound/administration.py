@@ -59,9 +59,7 @@ class DeadLetters:
         with self._explained():
             return int(self._db.execute(f"SELECT count(*) FROM dead WHERE {where}", parameters).fetchone()[0])  # noqa: S608
 
-    def each(
-        self, *, connector: str | None = None, topics: Sequence[str] = (), after: int = 0
-    ) -> Iterator[DeadLetter]:
+    def each(self, *, connector: str | None = None, topics: Sequence[str] = (), after: int = 0) -> Iterator[DeadLetter]:
         """Give the dead letters, oldest first, of one connector and of topics that match any of some filters.
 
         ``after``: only those behind that id.

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 import pydantic
 from pydantic import ByteSize, ConfigDict, Field
 
+from northbound.admission import AccessOptions, AuthOptions
 from northbound.fields import ConfigPath, Duration, Size
+from northbound.mqtt_options import MqttOptions
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\[\]:/\s]+)):(?P<port>[0-9]{1,5})")
 _HOW: Final = "write host:port, such as '127.0.0.1:8080' or '[::1]:8080'; port 0 is any free one"
@@ -124,6 +126,10 @@ class ApiOptions(pydantic.BaseModel):
         le=timedelta(hours=1),
         description="How long a client may take for its headers, and again for its body (408).",
     )
+
+    auth: AuthOptions = Field(default_factory=AuthOptions)
+    access: AccessOptions = Field(default_factory=AccessOptions)
+    mqtt: MqttOptions = Field(default_factory=MqttOptions)
 
     @pydantic.model_validator(mode="after")
     def _safe(self) -> ApiOptions:

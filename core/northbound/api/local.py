@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,8 @@ LOCAL: Final = Identity(
     subject="local", name="this machine", org=None, role="admin", scopes=frozenset({"public"}), expires=None,
     every_org=True,
 )  # fmt: skip
+
+_ALL: Final = object()
 
 
 class Entrance(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,3 +135,13 @@ class Bounds:
     def publish(self, who: Identity, topic: str) -> bool:
         """See :class:`Access`."""
         return who is LOCAL or self.inner.publish(who, topic)
+
+    def rights(self, who: Identity) -> Hashable:
+        """Return what is the same for everybody of the same rights; nobody else's is equal to this machine's."""
+        if who is LOCAL:
+            return _ALL
+        same = getattr(self.inner, "rights", None)
+        if same is None:
+            return (who.subject, who.org, who.role, who.scopes, who.every_org)
+        found: Hashable = same(who)
+        return found

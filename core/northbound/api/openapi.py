@@ -103,9 +103,10 @@ def _paths() -> Json:
     listing = [
         _query("connector", {"type": "string"}, "Only those of this connector."),
         _query("topic", {"type": "string"}, "Only those whose topic matches this filter."),
-        _query("after", {"type": "integer", "default": 0}, "Only those behind this id: the last one of the page before."),
+        _query("after", {"type": "integer", "default": 0}, "Only those behind this id."),
         _query("limit", {"type": "integer", "default": 100, "maximum": 1000}, "At most so many."),
     ]
+    letters = _object(dead_letters={"type": "array", "items": _refers("DeadLetter")}, more={"type": "boolean"})
     values = _object(values={"type": "array", "items": _refers("Value")}, more={"type": "boolean"})
     events: Json = {"text/event-stream": {"schema": {"type": "string", "description": "One Value a 'data:' line."}}}
     here = _operation("The service runs", anything, refusals=(429,))
@@ -124,8 +125,8 @@ def _paths() -> Json:
             "get": _operation(
                 "The current values",
                 {**_json(values), **events},
-                words="With 'Accept: text/event-stream': the current values, then each change, until the client leaves. "
-                "Only what who asks may see.",
+                words="Only what who asks may see. With 'Accept: text/event-stream': the current values, then each "
+                "change, until the client leaves.",
                 parameters=[
                     _query("filter", {"type": "string", "default": "#"}, "An MQTT topic filter; '+' and '#' work."),
                     _query("limit", {"type": "integer", "default": 10_000}, "At most so many; not of a stream."),
@@ -133,7 +134,7 @@ def _paths() -> Json:
                 refusals=(400, 401, 403, 429, 503),
             )
         },
-        "/api/status": {"get": _operation("The whole service at one moment", _json(_refers("Status")), words=_OPERATORS)},
+        "/api/status": {"get": _operation("The whole service at once", _json(_refers("Status")), words=_OPERATORS)},
         "/api/connectors": {
             "get": _operation(
                 "Each connector's state and numbers",
@@ -144,7 +145,7 @@ def _paths() -> Json:
         "/api/dead-letters": {
             "get": _operation(
                 "What was set aside, oldest first",
-                _json(_object(dead_letters={"type": "array", "items": _refers("DeadLetter")}, more={"type": "boolean"})),
+                _json(letters),
                 words=_OPERATORS,
                 parameters=listing,
                 refusals=(400, 401, 403, 429),
@@ -203,8 +204,8 @@ def description() -> Json:
         "info": {
             "title": "northbound",
             "version": __version__,
-            "description": "The live tree of a building, and the service that carries it north. The same tree is served "
-            "as MQTT over WebSocket at /api/mqtt/.",
+            "description": "The live tree of a building, and the service that carries it north. The same tree is "
+            "served as MQTT over WebSocket at /api/mqtt/.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"token": []}, {"key": []}],
@@ -215,8 +216,6 @@ def description() -> Json:
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
             "schemas": {**schemas, "Value": _VALUE, "DeadLetter": _LETTER},
-            "responses": {
-                str(status): {"description": words, "content": error} for status, words in _REFUSALS.items()
-            },
+            "responses": {str(status): {"description": words, "content": error} for status, words in _REFUSALS.items()},
         },
     }

@@ -52,6 +52,7 @@ class SecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -66,7 +67,7 @@ class SecurityHeaders:
 
 
 class Pages:
-    """The files by their path; a browser asks each time whether it has the newest, and gets it only where it has not."""
+    """The files by their path; a browser asks each time, and gets one only where it has not the newest."""
 
     def __init__(self) -> None:
         self._files: Mapping[str, tuple[bytes, str, str]] = dict(_read())

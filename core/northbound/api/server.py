@@ -90,6 +90,7 @@ class _Uvicorn(uvicorn.Server):
 
     cancelled: asyncio.CancelledError | None = None
     when_started: Callable[[], None]
+    farewell: Callable[[], Awaitable[None]]
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -102,11 +103,12 @@ class _Uvicorn(uvicorn.Server):
         self.when_started()
 
     async def main_loop(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled; then end first what would never end by itself."""
         try:
             await super().main_loop()
         except asyncio.CancelledError as cancelled:
             self.cancelled = cancelled
+            await self.farewell()
 
 
 class HttpServer:
@@ -168,11 +170,11 @@ class HttpServer:
         """Serve until cancelled; then ``farewell`` ends what would never end, and the requests under way finish."""
         server = _Uvicorn(self._config)
         server.when_started = started
+        server.farewell = farewell
         try:
             await server.serve(self._sockets)
         finally:
             self.close()
-        await farewell()
         if tasks := set(server.server_state.tasks):
             await asyncio.wait(tasks, timeout=GRACE)
         for connection in list(server.server_state.connections):

@@ -106,6 +106,11 @@ class SqliteStore:
 
     # in
 
+    @property
+    def has_room(self) -> bool:
+        """Whether not too much is queued."""
+        return self._has_room.is_set()
+
     async def room(self) -> None:
         """Wait while too much is queued."""
         while not self._has_room.is_set():
