@@ -1,4 +1,4 @@
-"""Packet identifiers and acknowledgements of messages sent with QoS 1 and 2: the same for both sides (sections 4.3, 4.4).
+"""Packet identifiers and acknowledgements of messages sent with QoS 1 and 2: the same for both sides (section 4.3).
 
 What an entry is, and what becomes of it when it is acknowledged, is the business of the side that sends.
 """
@@ -68,7 +68,7 @@ class Exchange(Generic[Entry]):
         self._again.clear()
 
     def resume(self, out: list[bytes]) -> None:
-        """Go on after a reconnect: PUBREL is said again at once, messages are sent again by their side (section 4.4)."""
+        """Go on after a reconnect (section 4.4): PUBREL is said again at once, its side sends messages again."""
         self._again = deque(self._inflight)
         out += [encode(Pubrel(packet_id), self._version) for packet_id in self._released]
 
