@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import pydantic
 
+from northbound.apikeys import ApiKey
 from northbound.events import Event
 from northbound.fields import NoOptions
 
@@ -77,5 +78,14 @@ class Source:
 
         Called before :meth:`run`, on a connection of its own, and again now and then. Only a source with a user table
         has an answer.
+        """
+        raise NotImplementedError
+
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        """Return the API key with this id that the source's own system has made; ``None`` where there is none.
+
+        Called often, on a connection of its own, also before :meth:`run`: whenever somebody signs in to the API with a
+        key that is not ours, and every few seconds while they are there. Raise where nobody can say. Only a source of
+        a system with such keys (PlaceOS) has an answer.
         """
         raise NotImplementedError

@@ -7,8 +7,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-#: What a rule of access is written for. PlaceOS's permission bits: 0 user, 1 support, 2 and 3 admin.
-Role = Literal["user", "support", "admin"]
+from northbound.apikeys import Role
 
 #: Why signing in was refused. An MQTT server answers with a reason code, HTTP with a status: see ``SignInRefused``.
 Refusal = Literal["bad_credentials", "not_authorised", "expired", "banned", "too_many"]
@@ -16,7 +15,6 @@ Refusal = Literal["bad_credentials", "not_authorised", "expired", "banned", "too
 #: How a filter was granted: as it is, with deliveries checked one by one, or not at all.
 Grant = Literal["whole", "narrowed", "refused"]
 
-# PlaceOS's words (docs of its API; scopes "name[.read|.write]", without an ending both; "public" is everything).
 _READING: Final = frozenset({"public", "public.read", "mqtt", "mqtt.read"})
 _WRITING: Final = frozenset({"public", "public.write", "mqtt", "mqtt.write"})
 

@@ -1,0 +1,148 @@
+"""Tokens (JWT): whose they are, if they are genuine.
+
+Which keys and which algorithms count follows from the issuer's configuration and from the keys themselves, never from
+the token (RFC 8725, 3.1 and 3.2): ``none`` is no algorithm, a public key is never taken for the secret of an HMAC, and
+extensions that a token calls critical are not understood. Nothing of a token is in what is said about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import jwt
+from msgspec import Struct
+
+from northbound.admission import AuthOptions, IssuerOptions
+from northbound.api.claims import ClaimReader
+from northbound.api.identity import Identity, SignInRefused
+from northbound.api.jwks import RemoteKeys
+from northbound.api.verification import FileKeys, VerificationKey, chosen
+
+#: A token is refused unread beyond this. Real ones have a few kilobytes; before somebody is known little is read.
+MAX_TOKEN_BYTES: Final = 16_384
+_LONGEST_KEY_ID: Final = 1024
+_REQUIRED: Final = ("exp", "iss", "aud")
+
+# What went wrong, in words of our own: those of the library may hold a piece of the token.
+_WORDS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (jwt.InvalidAudienceError, "the token is for another audience"),
+    (jwt.ImmatureSignatureError, "the token does not hold yet: do the clocks agree?"),
+    (jwt.MissingRequiredClaimError, "the token lacks its end, issuer or audience"),
+    (jwt.InvalidIssuedAtError, "the token's time of issue is not a time"),
+)
+
+
+class _Header(Struct, frozen=True):
+    """What a token says of itself, before anything of it is believed."""
+
+    issuer: str
+    algorithm: str
+    key_id: str | None
+
+
+class Issuer:
+    """One configured issuer: its keys, and how its tokens are read."""
+
+    def __init__(self, options: IssuerOptions, *, leeway: float, site_org: str | None) -> None:
+        self.name = options.claim_mapping.issuer
+        self._audience = options.audience
+        self._leeway = leeway
+        self._reader = ClaimReader(options, site_org=site_org)
+        self._files = FileKeys(options.keys, options.algorithms)
+        self._secrets: Sequence[VerificationKey] = ()
+        if options.secret is not None:
+            secret = options.secret.get_secret_value().encode()
+            self._secrets = (VerificationKey(None, secret, frozenset(("HS256",))),)
+        self.remote: RemoteKeys | None = None
+        if options.jwks_url is not None:
+            self.remote = RemoteKeys(
+                options.jwks_url,
+                algorithms=options.algorithms,
+                ca=options.jwks_ca,
+                refresh=options.jwks_refresh.total_seconds(),
+                maximum_age=options.jwks_maximum_age.total_seconds(),
+            )
+
+    async def verify(self, token: str, header: _Header) -> Identity:
+        """Return whose ``token`` is; raises :class:`SignInRefused`."""
+        keys = chosen((*self._files.keys(), *self._secrets), header.key_id, header.algorithm)
+        if not keys and self.remote is not None:
+            keys = await self.remote.find(header.key_id, header.algorithm)
+        if not keys:
+            raise SignInRefused("bad_credentials", "the token is signed with a key or an algorithm not known here")
+        for key in keys:
+            claims = self._claims(token, key, header.algorithm)
+            if claims is not None:
+                return self._reader.identity(claims, leeway=self._leeway)
+        raise SignInRefused("bad_credentials", "the token's signature is wrong")
+
+    def _claims(self, token: str, key: VerificationKey, algorithm: str) -> Mapping[str, Any] | None:
+        """Return the claims, or ``None`` where another key has signed them."""
+        try:
+            return jwt.decode(
+                token,
+                key.key,
+                algorithms=[algorithm],
+                audience=self._audience,
+                issuer=self.name,
+                leeway=self._leeway,
+                options={"require": list(_REQUIRED), "enforce_minimum_key_length": True},
+            )
+        except jwt.InvalidSignatureError:
+            return None
+        except jwt.ExpiredSignatureError:
+            raise SignInRefused("expired", "the token has expired") from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            words = next((words for kind, words in _WORDS if isinstance(error, kind)), "the token is damaged")
+            raise SignInRefused("bad_credentials", words) from None
+
+
+class Tokens:
+    """All configured issuers."""
+
+    def __init__(self, options: AuthOptions, *, site_org: str | None) -> None:
+        leeway = options.leeway.total_seconds()
+        self._issuers = [Issuer(each, leeway=leeway, site_org=site_org) for each in options.issuers.values()]
+
+    async def verify(self, token: str) -> Identity:
+        """Return whose ``token`` is; raises :class:`SignInRefused`."""
+        header = _header(token)
+        refused: list[SignInRefused] = []
+        for issuer in self._issuers:
+            if issuer.name == header.issuer:
+                try:
+                    return await issuer.verify(token, header)
+                except SignInRefused as error:
+                    refused.append(error)
+        if not refused:
+            raise SignInRefused("bad_credentials", "the token is of an issuer that is not known here")
+        # Of several issuers of one name that which knew the signature has the most to say.
+        raise max(refused, key=lambda error: error.reason != "bad_credentials")
+
+    async def run(self) -> None:
+        """Keep the keys of issuers fresh, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for issuer in self._issuers:
+                if issuer.remote is not None:
+                    group.create_task(issuer.remote.run(), name=f"keys of {issuer.remote.url}")
+
+
+def _header(token: str) -> _Header:
+    """Return what ``token`` says of itself; raises :class:`SignInRefused` where it is not a token."""
+    if len(token) > MAX_TOKEN_BYTES:
+        raise SignInRefused("bad_credentials", f"the token has more than {MAX_TOKEN_BYTES} bytes")
+    try:
+        parts = jwt.decode_complete(token, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+        raise SignInRefused("bad_credentials", "this is not a token: is it whole?") from None
+    header, claims = parts["header"], parts["payload"]
+    algorithm, key_id, issuer = header.get("alg"), header.get("kid"), claims.get("iss")
+    if not isinstance(algorithm, str) or not isinstance(key_id, str | None) or len(key_id or "") > _LONGEST_KEY_ID:
+        raise SignInRefused("bad_credentials", "the token's header is damaged")
+    if "crit" in header or "b64" in header:
+        raise SignInRefused("bad_credentials", "the token needs an extension that is not known here")
+    if not isinstance(issuer, str):
+        raise SignInRefused("bad_credentials", "the token does not say who made it")
+    return _Header(issuer, algorithm, key_id)
