@@ -273,9 +273,10 @@ class Runtime:
     def _shareable_status(self) -> Status:
         """Return the status with the privacy rules applied to the words of others."""
         status = self.status()
-        for row in (*status.sources, *status.connectors):
-            if row.error is not None:
-                row.error = self.shareable(row.error)
+        for connector in status.connectors:
+            connector.error = connector.error and self.shareable(connector.error)
+        for source in status.sources:  # its last refusal is shareable from the beginning
+            source.error = source.error and self.shareable(source.error)
         return status
 
     def _accept(self, message: Message) -> asyncio.Future[Any]:

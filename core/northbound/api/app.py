@@ -115,7 +115,7 @@ def routes(served: Served, desk: Desk) -> list[Route]:
         Route("/api/state", desk.signed_in(state.get), methods=["GET"]),
         Route("/api/status", operators(numbers.status), methods=["GET"]),
         Route("/api/connectors", operators(numbers.connectors), methods=["GET"]),
-        Route("/api/dead-letters", operators(letters.list), methods=["GET"]),
+        Route("/api/dead-letters", operators(letters.index), methods=["GET"]),
         Route("/api/dead-letters/replay", operators(letters.replay, writing=True), methods=["POST"]),
         Route("/api/dead-letters/drop", operators(letters.drop, writing=True), methods=["POST"]),
         Route(one, operators(letters.show), methods=["GET"]),

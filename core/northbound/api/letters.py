@@ -64,7 +64,7 @@ class Letters:
         self._access = access
         self._desk = desk
 
-    async def list(self, request: Request, who: Identity) -> Response:
+    async def index(self, request: Request, who: Identity) -> Response:
         """Answer with dead letters, oldest first, behind the id ``after``."""
         topic_filter = request.query_params.get("topic")
         if topic_filter is not None and (problem := filter_problem(topic_filter)):
