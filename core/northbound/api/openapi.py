@@ -130,6 +130,7 @@ def _paths() -> Json:
                 parameters=[
                     _query("filter", {"type": "string", "default": "#"}, "An MQTT topic filter; '+' and '#' work."),
                     _query("limit", {"type": "integer", "default": 10_000}, "At most so many; not of a stream."),
+                    _query("present", {"enum": ["yes", "no"]}, "Of a stream: whether the present comes first."),
                 ],
                 refusals=(400, 401, 403, 429, 503),
             )

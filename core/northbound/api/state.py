@@ -70,7 +70,8 @@ class State:
         if grant == "refused":
             raise Refused(403, "this filter is wholly outside of what you may see")
         if "text/event-stream" in request.headers.get("accept", ""):
-            return self._stream(topic_filter, who, narrowed=grant == "narrowed")
+            present = request.query_params.get("present", "yes") != "no"
+            return self._stream(topic_filter, who, narrowed=grant == "narrowed", present=present)
         limit = number(request, "limit", 10_000, 1, _MOST)
         found = list(islice(self._tree.current(topic_filter, who), limit + 1))
         more = len(found) > limit
@@ -78,17 +79,20 @@ class State:
         headers = {"Cache-Control": "no-store"}
         return StreamingResponse(_written(found, more=more), media_type="application/json", headers=headers)
 
-    def _stream(self, topic_filter: str, who: Identity, *, narrowed: bool) -> Response:
+    def _stream(self, topic_filter: str, who: Identity, *, narrowed: bool, present: bool) -> Response:
         if len(self._streams) >= self._streams.limit:
             raise Refused(503, f"{len(self._streams)} streams are open: later", {"Retry-After": "10"})
         stream = Stream(TopicMatcher([topic_filter]), who, self._access, narrowed=narrowed)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._events(stream, topic_filter), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(
+            self._events(stream, topic_filter if present else None), media_type="text/event-stream", headers=headers
+        )
 
-    async def _events(self, stream: Stream, topic_filter: str) -> AsyncIterator[bytes]:
+    async def _events(self, stream: Stream, topic_filter: str | None) -> AsyncIterator[bytes]:
+        """Give the present at ``topic_filter`` where one is named, then what changes."""
         with self._streams.opened(stream):
             # In one turn of the loop: nothing is published between the present and what follows it.
-            for message in self._tree.current(topic_filter, stream.who):
+            for message in () if topic_filter is None else self._tree.current(topic_filter, stream.who):
                 stream.put(message)
             yield b"retry: 3000\n\n"
             looked = alive = time.monotonic()
