@@ -67,16 +67,22 @@ class Issuer:
 
     async def verify(self, token: str, header: _Header) -> Identity:
         """Return whose ``token`` is; raises :class:`SignInRefused`."""
-        keys = chosen((*self._files.keys(), *self._secrets), header.key_id, header.algorithm)
-        if not keys and self.remote is not None:
-            keys = await self.remote.find(header.key_id, header.algorithm)
-        if not keys:
-            raise SignInRefused("bad_credentials", "the token is signed with a key or an algorithm not known here")
-        for key in keys:
-            claims = self._claims(token, key, header.algorithm)
-            if claims is not None:
-                return self._reader.identity(claims, leeway=self._leeway)
-        raise SignInRefused("bad_credentials", "the token's signature is wrong")
+        known = False
+        for candidates in (self._own, self._published):
+            for key in await candidates(header):
+                known = True
+                claims = self._claims(token, key, header.algorithm)
+                if claims is not None:
+                    return self._reader.identity(claims, leeway=self._leeway)
+        if known:
+            raise SignInRefused("bad_credentials", "the token's signature is wrong")
+        raise SignInRefused("bad_credentials", "the token is signed with a key or an algorithm not known here")
+
+    async def _own(self, header: _Header) -> Sequence[VerificationKey]:
+        return chosen((*self._files.keys(), *self._secrets), header.key_id, header.algorithm)
+
+    async def _published(self, header: _Header) -> Sequence[VerificationKey]:
+        return () if self.remote is None else await self.remote.find(header.key_id, header.algorithm)
 
     def _claims(self, token: str, key: VerificationKey, algorithm: str) -> Mapping[str, Any] | None:
         """Return the claims, or ``None`` where another key has signed them."""

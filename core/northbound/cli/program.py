@@ -32,6 +32,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "sources": ("northbound.cli.plugins:sources", "Show which sources can be configured, and how."),
     "schema": ("northbound.cli.schema:schema", "Print the JSON Schema of the configuration."),
     "deadletters": ("northbound.cli.deadletters:deadletters", "Look at what was set aside; send or drop it."),
+    "keys": ("northbound.cli.keys:keys", "Make and revoke API keys."),
     "completion": ("northbound.cli.completion:completion", "Print the script that completes commands in a shell."),
 }
 
