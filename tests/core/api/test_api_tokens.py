@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.support.tokens import ALGORITHMS, claims, key, public_pem, raw, token, write_key
 
 from northbound.admission import AuthOptions
+from northbound.api import tokens as module
 from northbound.api.identity import SignInRefused
 from northbound.api.tokens import MAX_TOKEN_BYTES, Tokens
 
@@ -75,7 +76,7 @@ REFUSED = [
     ("an end that is no time", {"exp": "tomorrow"}, "bad_credentials", "damaged"),
     ("an end written as text", {"exp": str(int(time.time()) + 60)}, "bad_credentials", "end"),
     ("true as its end", {"exp": True}, "expired", "expired"),
-    ("an endless end", {"exp": float("inf")}, "bad_credentials", "damaged"),
+    ("an endless end", {"exp": float("inf")}, "bad_credentials", "whole"),
     ("another audience", {"aud": "place.other.com"}, "bad_credentials", "audience"),
     ("no audience", {"aud": None}, "bad_credentials", "lacks"),
     ("an empty audience", {"aud": []}, "bad_credentials", "lacks"),
@@ -160,7 +161,7 @@ async def test_every_truncation_is_refused(tokens):
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, "eyJ." * 250_000, "ey" + "A" * 500_000 + "." + "A" * 500_000 + "."])
 async def test_a_token_of_a_megabyte_is_refused_unread(tokens, text, monkeypatch):
-    monkeypatch.setattr(jwt, "decode_complete", lambda *_, **__: pytest.fail("it was read"))
+    monkeypatch.setattr(module, "_decoded", lambda _: pytest.fail("it was read"))
     assert str(MAX_TOKEN_BYTES) in (await refusal(tokens, text)).words
 
 
