@@ -1,0 +1,254 @@
+// The tree of topics with live values and their age; a search; one topic's value, history and details.
+
+import { fill, h } from "./dom.js";
+import { VirtualList } from "./list.js";
+import { plot, plottable } from "./plot.js";
+import { isFilter, unescapeLevel } from "./tree.js";
+import { age, ago, brief, count, moment, plural, pretty } from "./words.js";
+
+const ROW = 30;
+const MOST = 100000;
+const LISTED = 500;
+
+export class Topics {
+  constructor(model) {
+    this.model = model;
+    this.expanded = new Set();
+    this.selected = null; // a topic
+    this.version = -1;
+    this.text = "";
+    this.list = new VirtualList({
+      role: "tree", rowRole: "treeitem", label: "Topics", height: ROW,
+      draw: (element, row) => this.#draw(element, row), act: (row, key) => this.#act(row, key),
+    });
+    this.field = h("input", {
+      type: "search", placeholder: "Search names and ids, or a filter such as +/+/state/#", "aria-label": "Search topics",
+      autocomplete: "off", spellcheck: "false", oninput: () => this.#search(this.field.value),
+      onkeydown: (event) => {
+        if (event.key === "ArrowDown" || event.key === "Enter") {
+          this.list.element.focus();
+          this.list.move(0);
+          event.preventDefault();
+        }
+      },
+    });
+    this.summary = h("p", { class: "dim summary", role: "status" });
+    this.detail = h("section", { class: "detail", "aria-label": "The selected topic" });
+    this.element = h("div", { class: "topics" },
+      h("section", { class: "browse" }, h("div", { class: "search" }, this.field), this.summary, this.list.element),
+      this.detail);
+    this.timer = setInterval(() => this.#tick(), 1000);
+  }
+
+  shown() {
+    this.update();
+    this.#detail();
+  }
+
+  close() {
+    clearInterval(this.timer);
+    this.list.close();
+  }
+
+  reset() {
+    this.reopen = new Set([...this.expanded].map((node) => node.topic));
+    this.expanded.clear();
+    this.version = -1;
+  }
+
+  update() {
+    const tree = this.model.tree;
+    if (this.reopen) {
+      for (const topic of [...this.reopen]) {
+        const node = tree.find(topic);
+        if (node) {
+          this.expanded.add(node);
+          this.reopen.delete(topic);
+        }
+      }
+    } else if (this.expanded.size === 0 && !this.touched) this.#begin();
+    if (tree.version !== this.version) {
+      this.version = tree.version;
+      this.#rows();
+    } else this.list.paint();
+    this.#detail();
+  }
+
+  // At first open what is few, so that a building shows something at once.
+  #begin() {
+    let rows = this.model.tree.rows(this.expanded);
+    for (let depth = 0; depth < 3 && rows.length <= 12; depth++) {
+      for (const row of rows) if (row.node.children && row.chain[0].name !== "$SYS") this.expanded.add(row.node);
+      rows = this.model.tree.rows(this.expanded);
+      if (rows.length > 40) break;
+    }
+  }
+
+  #rows() {
+    const tree = this.model.tree;
+    if (this.text) {
+      const found = tree.search(this.text, MOST);
+      this.list.set(found.map((node) => ({ node, depth: 0, chain: null, open: false })));
+      const kind = isFilter(this.text) ? "match the filter" : "match";
+      this.summary.textContent = found.length ? `${plural(found.length, "topic")} ${kind}` : "Nothing matches.";
+    } else {
+      const active = this.list.rows[this.list.active]?.node;
+      const rows = tree.rows(this.expanded);
+      const at = active ? rows.findIndex((row) => row.node === active) : 0;
+      this.list.set(rows, Math.max(at, 0));
+      this.summary.textContent = tree.size ? plural(tree.size, "topic") : "Nothing has come yet.";
+    }
+  }
+
+  #search(text) {
+    this.text = text.trim();
+    clearTimeout(this.searching);
+    this.searching = setTimeout(() => {
+      this.list.element.scrollTop = 0;
+      this.list.active = 0;
+      this.#rows();
+    }, 120);
+  }
+
+  #draw(element, row) {
+    const { node, depth, chain, open } = row;
+    const tree = this.model.tree;
+    const branch = node.children !== null && chain !== null;
+    element.setAttribute("aria-level", depth + 1);
+    element.setAttribute("aria-selected", node.topic === this.selected);
+    if (branch) element.setAttribute("aria-expanded", open);
+    else element.removeAttribute("aria-expanded");
+    element.style.paddingLeft = `${8 + depth * 16}px`;
+    const cells = [
+      h("span", { class: "twist", "aria-hidden": "true" }, branch ? (open ? "▾" : "▸") : ""),
+      h("span", { class: "name" }, chain ? this.#chain(chain) : this.#found(node)),
+    ];
+    if (node.message) {
+      cells.push(h("span", { class: "value" }, brief(node.message.value)),
+        h("span", { class: "age" }, age((Date.now() - node.message.time) / 1000)));
+    } else cells.push(h("span", { class: "value dim" }, tree.size ? count(node.leaves) : ""));
+    fill(element, ...cells);
+    element.title = node.topic;
+  }
+
+  #chain(chain) {
+    const parts = [];
+    chain.forEach((node, i) => {
+      if (i) parts.push(h("span", { class: "dim" }, " / "));
+      parts.push(this.#level(node));
+    });
+    return parts;
+  }
+
+  #level(node) {
+    const label = this.model.tree.label(node);
+    const name = unescapeLevel(node.name);
+    if (label) return h("span", {}, label, h("span", { class: "id" }, ` ${name}`));
+    return name === "_" ? h("span", { class: "dim" }, "—") : name;
+  }
+
+  // A found topic is named by what it says, then where.
+  #found(node) {
+    const path = this.model.tree.path(node);
+    const end = path.slice(-3).join(" / ");
+    const before = path.slice(0, -3).reverse().slice(1).join(", ");
+    return [h("span", {}, end), h("span", { class: "id" }, before ? `  ${before}` : "")];
+  }
+
+  #act(row, key) {
+    const { node, open } = row;
+    const branch = node.children !== null && row.chain !== null;
+    if (key === "ArrowLeft" && !(branch && open)) {
+      const parent = this.list.rows.findIndex((other) => other.node === node.parent || other.chain?.includes(node.parent));
+      if (parent >= 0) this.list.move(parent);
+      return;
+    }
+    if (key === "ArrowRight" && branch && open) return this.list.move(this.list.active + 1);
+    if (branch && (key !== "ArrowLeft" || open)) this.#toggle(node, open);
+    if (key !== "ArrowLeft" && key !== "ArrowRight" && key !== "Twist") this.select(node.topic);
+  }
+
+  #toggle(node, open) {
+    this.touched = true;
+    if (open) this.expanded.delete(node);
+    else this.expanded.add(node);
+    this.#rows();
+  }
+
+  select(topic) {
+    this.selected = topic;
+    this.element.classList.add("selected");
+    this.list.paint();
+    this.#detail(true);
+  }
+
+  #tick() {
+    this.list.paint();
+    this.#detail();
+  }
+
+  #detail(anew = false) {
+    const node = this.selected === null ? null : this.model.tree.find(this.selected);
+    if (!node) {
+      const words = this.selected === null ? "Select a topic to see its value and how it changed." : "This topic was cleared.";
+      fill(this.detail, h("p", { class: "dim empty" }, words));
+      return;
+    }
+    const key = [node.topic, node.message?.received, node.leaves, node.message ? Math.floor(Date.now() / 1000) : this.model.tree.version].join();
+    const chosen = getSelection();
+    const reading = !chosen.isCollapsed && this.detail.contains(chosen.anchorNode);
+    if (!anew && (key === this.key || reading || this.detail.contains(document.activeElement))) return;
+    this.key = key;
+    fill(this.detail,
+      h("div", { class: "heading" },
+        h("h2", {}, this.model.tree.path(node).slice(-3).join(" / ") || node.name),
+        h("button", { type: "button", class: "quiet back", onclick: () => this.#back() }, "Close")),
+      h("p", { class: "topic" }, node.topic),
+      node.message ? this.#value(node) : null,
+      node.children ? this.#under(node) : null);
+  }
+
+  #back() {
+    this.selected = null;
+    this.element.classList.remove("selected");
+    this.#detail(true);
+    this.list.paint();
+    this.list.element.focus();
+  }
+
+  #value(node) {
+    const message = node.message;
+    const now = Date.now();
+    const points = this.model.history.of(node.topic);
+    const parts = [
+      h("pre", { class: "payload" }, pretty(message.value)),
+      h("p", { class: "dim" }, `changed ${ago((now - message.time) / 1000)}, ${moment(message.time)}`),
+      h("h3", {}, "Recent history"),
+    ];
+    if (points.length && plottable(points)) parts.push(plot(points, now));
+    parts.push(h("table", { class: "changes" }, h("tbody", {}, points.slice(-12).reverse().map((point) =>
+      h("tr", {}, h("td", { class: "dim" }, moment(point.time)), h("td", {}, brief(point.value)))))));
+    parts.push(h("p", { class: "dim" }, "Since this page was opened."));
+    return parts;
+  }
+
+  #under(node) {
+    const rows = [];
+    for (const leaf of this.model.tree.topics(node)) {
+      if (rows.length === LISTED) break;
+      if (leaf !== node) rows.push(leaf);
+    }
+    if (rows.length === 0) return null;
+    const depth = this.model.tree.path(node).length;
+    const now = Date.now();
+    return [
+      h("h3", {}, `${plural(node.leaves, "value")}`),
+      h("table", { class: "values" }, h("tbody", {}, rows.map((leaf) => h("tr", {},
+        h("td", {}, h("button", { type: "button", class: "link", onclick: () => this.select(leaf.topic) },
+          this.model.tree.path(leaf).slice(depth).join(" / ") || leaf.name)),
+        h("td", {}, brief(leaf.message.value)),
+        h("td", { class: "dim" }, age((now - leaf.message.time) / 1000)))))),
+      node.leaves > rows.length ? h("p", { class: "dim" }, `The first ${count(rows.length)}.`) : null,
+    ];
+  }
+}

@@ -1,0 +1,209 @@
+// The topics as a tree, their names, and the search through them. Pure: no page, no clock, no connection.
+
+export class Node {
+  constructor(name, parent) {
+    this.name = name;
+    this.parent = parent;
+    this.children = null; // Map by name
+    this.sorted = null; // children in order, made when asked for
+    this.message = null; // {payload, value, time, received, retain}
+    this.leaves = 0; // topics at and under it
+  }
+
+  get topic() {
+    const names = [];
+    for (let node = this; node.parent; node = node.parent) names.push(node.name);
+    return names.reverse().join("/");
+  }
+
+  get inOrder() {
+    if (this.sorted === null && this.children) {
+      this.sorted = [...this.children.values()].sort((a, b) => compare(a.name, b.name));
+    }
+    return this.sorted ?? [];
+  }
+}
+
+const collator = new Intl.Collator("en", { numeric: true });
+const compare = (a, b) => collator.compare(a, b);
+
+export const unescapeLevel = (level) => {
+  if (!level.includes("%")) return level;
+  try {
+    return decodeURIComponent(level);
+  } catch {
+    return level;
+  }
+};
+
+export class Tree {
+  constructor(site) {
+    this.site = site; // {root, value}
+    this.root = new Node("", null);
+    this.names = new Map(); // id as it stands in topics -> name
+    this.version = 0; // of the structure and the names
+  }
+
+  get size() {
+    return this.root.leaves;
+  }
+
+  find(topic) {
+    let node = this.root;
+    for (const level of topic.split("/")) {
+      node = node.children?.get(level);
+      if (!node) return null;
+    }
+    return node;
+  }
+
+  // Takes in a message; returns its node, null where the topic was cleared.
+  put(topic, payload, retain, received) {
+    const levels = topic.split("/");
+    if (payload === "") {
+      this.#clear(levels);
+      return null;
+    }
+    let node = this.root;
+    for (const level of levels) {
+      node.children ??= new Map();
+      let child = node.children.get(level);
+      if (!child) {
+        child = new Node(level, node);
+        node.children.set(level, child);
+        node.sorted = null;
+        this.version++;
+      }
+      node = child;
+    }
+    if (!node.message) this.#count(node, 1);
+    node.message = this.#read(payload, retain, received, levels);
+    return node;
+  }
+
+  #read(payload, retain, received, levels) {
+    const message = { payload, value: payload, time: received, received, retain };
+    let body;
+    try {
+      body = JSON.parse(payload);
+    } catch {
+      return message;
+    }
+    message.value = body;
+    const metadata = levels.length === 4 && levels[2] === "metadata";
+    const envelope = body !== null && typeof body === "object" && typeof body.time === "number" && "value" in body;
+    if (envelope) {
+      message.time = body.time < 1e11 ? body.time * 1000 : body.time;
+      message.value = body.value;
+      if (this.site.value === "string" && !metadata && typeof body.value === "string") {
+        try {
+          message.value = JSON.parse(body.value);
+        } catch { /* a value of another form is shown as it is */ }
+      }
+    }
+    if (metadata) this.#name(levels[3], message.value);
+    return message;
+  }
+
+  #name(id, entity) {
+    const name = entity && typeof entity === "object" ? entity.name ?? entity.display_name : null;
+    if (typeof name === "string" && this.names.get(id) !== name) {
+      this.names.set(id, name);
+      this.version++;
+    }
+  }
+
+  #clear(levels) {
+    let node = this.root;
+    for (const level of levels) {
+      node = node.children?.get(level);
+      if (!node) return;
+    }
+    if (!node.message) return;
+    node.message = null;
+    this.#count(node, -1);
+    if (levels.length === 4 && levels[2] === "metadata") this.names.delete(levels[3]);
+    while (node.parent && node.leaves === 0) {
+      node.parent.children.delete(node.name);
+      node.parent.sorted = null;
+      node = node.parent;
+    }
+    this.version++;
+  }
+
+  #count(node, change) {
+    for (let at = node; at; at = at.parent) at.leaves += change;
+  }
+
+  // The name of a node's entity, where its metadata told one.
+  label(node) {
+    return this.names.get(node.name) ?? null;
+  }
+
+  // The names from the top to a node, for people: what is missing ('_'), the root and 'state' left out.
+  path(node) {
+    const parts = [];
+    for (let at = node; at.parent?.parent?.parent; at = at.parent) {
+      if (at.name !== "_") parts.push(this.label(at) ?? unescapeLevel(at.name));
+    }
+    return parts.reverse();
+  }
+
+  *topics(node = this.root) {
+    if (node.message) yield node;
+    for (const child of node.inOrder) yield* this.topics(child);
+  }
+
+  // The rows of what is expanded: {node, depth, text}; a chain of single children is one row.
+  rows(expanded) {
+    const rows = [];
+    const visit = (node, depth) => {
+      const chain = [node];
+      while (!node.message && node.children?.size === 1) {
+        node = node.children.values().next().value;
+        chain.push(node);
+      }
+      const open = expanded.has(node);
+      rows.push({ node, depth, chain, open });
+      if (open) for (const child of node.inOrder) visit(child, depth + 1);
+    };
+    for (const child of this.root.inOrder) visit(child, 0);
+    return rows;
+  }
+
+  // The nodes whose topic matches: an MQTT filter where it has '+' or '#', else all words, in ids or names.
+  search(text, most) {
+    const found = [];
+    const wanted = matcher(text.trim());
+    const visit = (node, words) => {
+      if (found.length >= most) return;
+      const here = node.parent ? `${words} ${unescapeLevel(node.name)} ${this.label(node) ?? ""}`.toLowerCase() : "";
+      if (node.message && wanted(node, here)) found.push(node);
+      for (const child of node.inOrder) visit(child, here);
+    };
+    visit(this.root, "");
+    return found;
+  }
+}
+
+export const isFilter = (text) => /(^|\/)[+#](\/|$)/.test(text.trim());
+
+function matcher(text) {
+  if (isFilter(text)) {
+    const filter = text.split("/");
+    return (node) => matches(filter, node.topic.split("/"));
+  }
+  const words = text.toLowerCase().split(/[\s/]+/).filter(Boolean);
+  return (_, here) => words.every((word) => here.includes(word));
+}
+
+// MQTT 5.0, 4.7: '+' is one level, '#' the rest and the level above it, and neither stands for a leading '$'.
+export function matches(filter, levels) {
+  if (levels[0].startsWith("$") && (filter[0] === "+" || filter[0] === "#")) return false;
+  for (let i = 0; i < filter.length; i++) {
+    if (filter[i] === "#") return true;
+    if (i >= levels.length) return false;
+    if (filter[i] !== "+" && filter[i] !== levels[i]) return false;
+  }
+  return filter.length === levels.length;
+}
