@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "status": ("northbound.cli.status:status", "Show the running service: connectors, backlog, errors."),
     "tail": ("northbound.cli.tail:tail", "Show values as they change, at topics that match FILTER."),
     "deadletters": ("northbound.cli.deadletters:deadletters", "Look at what was set aside; send or drop it."),
+    "keys": ("northbound.cli.keys:keys", "Make and revoke API keys."),
     "completion": ("northbound.cli.completion:completion", "Print the script that completes commands in a shell."),
 }
 
