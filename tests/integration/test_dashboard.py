@@ -203,11 +203,13 @@ def contrast(browser, selector) -> float:
     """Return how well the first such element can be told from what is behind it (WCAG 2.2, relative luminance)."""
     colours = browser.script(
         """
-        const element = [...document.querySelectorAll(arguments[0])].find((one) => one.offsetParent || one === document.body);
+        const seen = (one) => one.offsetParent || one === document.body;
+        const element = [...document.querySelectorAll(arguments[0])].find(seen);
         if (!element) return null;
+        const clear = (one) => /rgba\\(0, 0, 0, 0\\)|transparent/.test(getComputedStyle(one).backgroundColor);
         let behind = element;
-        while (behind && /rgba\\(0, 0, 0, 0\\)|transparent/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
-        return [getComputedStyle(element).color, getComputedStyle(behind ?? document.body).backgroundColor];
+        while (behind.parentElement && clear(behind)) behind = behind.parentElement;
+        return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
         """,
         selector,
     )

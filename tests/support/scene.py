@@ -1,11 +1,13 @@
-"""A small building behind a running service with an API: one destination that receives, one that is away, dead letters."""
+"""A small building behind a running service with an API: a destination that receives, one that is away, dead letters."""
 
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
+from typing import Self
 
+from tests.support.mosquitto import Mosquitto
 from tests.support.service import Service, until
 
 from northbound.api import local
@@ -15,7 +17,8 @@ ORG = "org-acme"
 _NAMES = {
     ORG: "Acme", "bld-harbour": "Harbour House", "lvl-2": "Level 2", "lvl-3": "Level 3", "area-west": "West wing",
     "sys-7": "Boardroom 7", "sys-8": "Boardroom 8", "sys-70": "Boardroom 70", "sys-lobby": "Lobby",
-    "drv-display": "LCD Display", "drv-light": "Lighting Zone", "drv-sensor": "Room Sensor", "drv-book": "Room Bookings",
+    "drv-display": "LCD Display", "drv-light": "Lighting Zone", "drv-sensor": "Room Sensor",
+    "drv-book": "Room Bookings",
 }  # fmt: skip
 _VALUES = {
     ("drv-display", "Display"): {"power": True, "input": "hdmi-1", "volume": 35},
@@ -44,8 +47,8 @@ type = "jsonl"
 path = "events.jsonl"
 follow = true
 [connectors.aws]
-type = "file"
-path = "aws.jsonl"
+type = "mqtt"
+url = "mqtt://127.0.0.1:{port}"
 limits = {{ max_payload_bytes = 80 }}
 [connectors.hive]
 type = "mqtt"
@@ -84,7 +87,8 @@ class Scene:
         self._events = folder / "events.jsonl"
         self._events.touch()
         self.tell(*events())
-        text = CONFIGURATION.format(org=ORG, api=api) + extra
+        self.broker = Mosquitto(folder)
+        text = CONFIGURATION.format(org=ORG, api=api, port=self.broker.port) + extra
         self.service = Service(folder, text, environment=environment)
         self.store = folder / "northbound.db"
         keys = KeyFile(path_beside(self.store))
@@ -107,7 +111,8 @@ class Scene:
     def url(self) -> str:
         return self.entrance.url
 
-    def __enter__(self) -> Scene:
+    def __enter__(self) -> Self:
+        self.broker.start()
         self.service.start()
         until(
             lambda: local.entrance_path(self.store).exists() or not self.service.running,
@@ -118,3 +123,4 @@ class Scene:
 
     def __exit__(self, *_: object) -> None:
         self.service.stop(timeout=20)
+        self.broker.stop()

@@ -235,14 +235,14 @@ export class Topics {
 
   // The way to a node: each entity above it leads to all that it has.
   #ways(node) {
-    const parts = [];
-    for (let at = node; at.parent?.parent?.parent; at = at.parent) {
-      if (at.name === "_") continue;
+    const way = this.model.tree.way(node);
+    return way.map((at, i) => {
       const name = this.model.tree.label(at) ?? unescapeLevel(at.name);
+      if (at === node) return name;
       const { topic } = at;
-      parts.unshift(at === node ? name : h("button", { type: "button", class: "link", onclick: () => this.select(topic) }, name));
-    }
-    return parts.length ? parts.flatMap((part, i) => (i ? [h("span", { class: "dim" }, " / "), part] : [part])) : [node.name];
+      const button = h("button", { type: "button", class: "link", onclick: () => this.select(topic) }, name);
+      return h("span", {}, button, h("span", { class: "dim" }, " / "));
+    });
   }
 
   #back() {
@@ -269,6 +269,12 @@ export class Topics {
     return parts;
   }
 
+  // Module, index and state name a value within its system; the driver says no more.
+  #short(leaf, depth) {
+    const path = this.model.tree.path(leaf);
+    return path.slice(Math.max(Math.min(depth, path.length - 1), path.length - 3)).join(" / ");
+  }
+
   #under(node) {
     const rows = [];
     this.cells = [];
@@ -283,7 +289,7 @@ export class Topics {
       h("h3", {}, plural(node.leaves, "value")),
       h("table", { class: "values" }, h("tbody", {}, this.cells.map(({ leaf, value, when }) => h("tr", {},
         h("td", {}, h("button", { type: "button", class: "link", onclick: () => this.select(leaf.topic) },
-          this.model.tree.path(leaf).slice(depth).join(" / ") || leaf.name)),
+          this.#short(leaf, depth))),
         value, when)))),
       node.leaves > rows.length ? h("p", { class: "dim" }, `The first ${count(rows.length)}.`) : null,
     ];

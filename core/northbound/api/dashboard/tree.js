@@ -142,13 +142,18 @@ export class Tree {
     return this.names.get(node.name) ?? null;
   }
 
-  // The names from the top to a node, for people: what is missing ('_'), the root and 'state' left out.
+  // The nodes from the top to this one that tell where it is: what is missing ('_') and, in the site's own topics, the
+  // root, the organisation and the kind are left out.
+  way(node) {
+    const nodes = [];
+    for (let at = node; at.parent; at = at.parent) nodes.unshift(at);
+    const ours = nodes[0]?.name === this.site.root && nodes.length > 3;
+    return nodes.slice(ours ? 3 : 0).filter((at) => at.name !== "_");
+  }
+
+  // The names on that way, for people.
   path(node) {
-    const parts = [];
-    for (let at = node; at.parent?.parent?.parent; at = at.parent) {
-      if (at.name !== "_") parts.push(this.label(at) ?? unescapeLevel(at.name));
-    }
-    return parts.reverse();
+    return this.way(node).map((at) => this.label(at) ?? unescapeLevel(at.name));
   }
 
   *topics(node = this.root) {
