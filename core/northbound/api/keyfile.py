@@ -134,14 +134,13 @@ class KeyRing:
         self._keys: dict[str, ApiKey] = {}
 
     def find(self, id_: str) -> ApiKey | None:
-        """Return the key with this id, revoked ones included."""
-        self.look()
+        """Return the key with this id, revoked ones included, as it was at the last :meth:`look`."""
         return self._keys.get(id_)
 
-    def look(self) -> tuple[list[ApiKey], list[ApiKey]]:
-        """Read the file again where it is time and it has changed; returns the keys that are new, and those revoked."""
+    def look(self, *, at_once: bool = False) -> tuple[list[ApiKey], list[ApiKey]]:
+        """Read the file where it is time (or ``at_once``) and it has changed; returns what is new, and what revoked."""
         now = self._clock()
-        if self._looked is not None and now - self._looked < _LOOK_SECONDS:
+        if self._looked is not None and now - self._looked < _LOOK_SECONDS and not at_once:
             return [], []
         first, self._looked = self._looked is None, now
         found = fingerprint((self.path,))

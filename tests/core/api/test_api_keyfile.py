@@ -85,6 +85,7 @@ def test_whether_a_key_holds():
 
 def test_a_running_service_sees_what_was_made_and_revoked(path):
     ring = KeyRing(path, clock=Clock())
+    assert ring.look() == ([], [])
     assert ring.find("nobody") is None
     key, _ = KeyFile(path).create("lobby")
     assert ring.look() == ([key], [])
@@ -106,11 +107,13 @@ def test_the_file_is_looked_at_now_and_then_and_not_at_each_use(path, monkeypatc
     look = keyfile.fingerprint
     monkeypatch.setattr(keyfile, "fingerprint", lambda files: looks.append(1) or look(files))
     for _ in range(100):
-        ring.find("x")
+        ring.look()
     assert len(looks) == 1
     clock.now += 0.6
-    ring.find("x")
+    ring.look()
     assert len(looks) == 2
+    ring.look(at_once=True)
+    assert len(looks) == 3
 
 
 @pytest.mark.parametrize(
@@ -121,8 +124,10 @@ def test_the_file_is_looked_at_now_and_then_and_not_at_each_use(path, monkeypatc
 def test_a_file_that_cannot_be_read_lets_nobody_in(path, content, caplog):
     ring = KeyRing(path, clock=Clock())
     key, _ = KeyFile(path).create("lobby")
+    ring.look()
     assert ring.find(key.id)
     path.write_bytes(content)
+    ring.look()
     assert ring.find(key.id) is None
     assert str(path) in ring.error
     assert "no API key is taken" in caplog.text
