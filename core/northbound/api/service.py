@@ -80,7 +80,6 @@ class Api:
         await self._bind()
         try:
             await self._load()
-            local.write(self._around.store.path, self._entrance())
         except BaseException:
             await self.close()
             raise
@@ -167,6 +166,10 @@ class Api:
                 )
                 await listener.start()
                 self._listeners.append(listener)
+            local.write(self._around.store.path, self._entrance())
+        except NorthboundError:
+            await self._unbind()
+            raise
         except OSError as error:
             await self._unbind()
             raise NorthboundError(f"[api] cannot listen for MQTT on {address}: {error.strerror or error}") from None
