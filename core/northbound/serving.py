@@ -85,7 +85,7 @@ class ApiOptions(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     listen: _Addresses = Field(
-        ("127.0.0.1:8080",), min_length=1, max_length=16, description="Where to listen: host:port, or several."
+        ("127.0.0.1:8080",), max_length=16, description="Where to listen: host:port, or several."
     )
     certificate: ConfigPath | None = Field(None, description="PEM file of the certificate and its chain, for TLS.")
     private_key: ConfigPath | None = Field(None, description="PEM file of the certificate's private key.")
@@ -130,6 +130,13 @@ class ApiOptions(pydantic.BaseModel):
     auth: AuthOptions = Field(default_factory=AuthOptions)
     access: AccessOptions = Field(default_factory=AccessOptions)
     mqtt: MqttOptions = Field(default_factory=MqttOptions)
+
+    @pydantic.field_validator("listen")
+    @classmethod
+    def _somewhere(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one address, or leave the table [api] out")
+        return value
 
     @pydantic.model_validator(mode="after")
     def _safe(self) -> ApiOptions:

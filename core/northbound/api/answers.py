@@ -32,6 +32,8 @@ _STATUS: Final[Mapping[Refusal, int]] = {
 }
 #: Addresses whose rate is remembered; the one longest unseen is forgotten first.
 _REMEMBERED: Final = 10_000
+#: What a sum of seconds may be off by.
+_EXACT: Final = 1e-9
 
 
 class Refused(Exception):
@@ -71,12 +73,13 @@ class Rate:
         key = _network(address)
         full_at = max(self._full_at.pop(key, now), now)
         wait = full_at - now - (self._burst - 1) / self._rate
-        if wait <= 0:
+        if wait <= _EXACT:
+            wait = 0.0
             full_at += 1 / self._rate
         self._full_at[key] = full_at
         if len(self._full_at) > _REMEMBERED:
             self._full_at.popitem(last=False)
-        return max(0.0, wait)
+        return wait
 
 
 def _network(address: str) -> str:

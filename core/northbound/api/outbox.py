@@ -14,11 +14,17 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from northbound.api.counters import Counters
 from northbound.api.feeds import Feed
 from northbound.mqtt.deliveries import Deliveries, Delivery, spoken
 from northbound.mqtt.publication import Form, Publication
+
+# An empty deque has 600 bytes, and most connections never use all three. Nothing is ever put in here.
+_NO_CHUNKS: Final[deque[Chunk]] = deque()
+_NO_DELIVERIES: Final[deque[Delivery]] = deque()
+_NO_FEEDS: Final[deque[Feed]] = deque()
 
 
 class Chunk:
@@ -65,10 +71,10 @@ class Outbox:
 
     def __init__(self, counters: Counters, *, queue_bytes: int, queue_messages: int, conflated: int) -> None:
         self.deliveries = Deliveries()
-        self.quick: deque[Chunk] = deque()
+        self.quick: deque[Chunk] = _NO_CHUNKS
         self.quick_bytes = 0
-        self.assured: deque[Delivery] = deque()
-        self.feeds: deque[Feed] = deque()
+        self.assured: deque[Delivery] = _NO_DELIVERIES
+        self.feeds: deque[Feed] = _NO_FEEDS
         self.wake: Callable[[], None] | None = None
         self._newest: OrderedDict[object, Delivery] = (
             OrderedDict()
@@ -96,7 +102,8 @@ class Outbox:
         """Send to a connection from now on; what waits is put in the words of its version."""
         self.wake = wake
         self._ready = False
-        self.assured = deque([(item, spoken(how, version)) for item, how in self.assured])
+        if self.assured:
+            self.assured = deque([(item, spoken(how, version)) for item, how in self.assured])
         for key, (item, how) in self._newest_assured.items():
             self._newest_assured[key] = (item, spoken(how, version))
         for feed in self.feeds:
@@ -105,10 +112,10 @@ class Outbox:
     def detach(self) -> None:
         """Wait for the next connection; messages of QoS 0 do not."""
         self.wake = None
-        self.quick.clear()
+        self.quick = _NO_CHUNKS
         self.quick_bytes = 0
         self._newest.clear()
-        self.feeds = deque([feed for feed in self.feeds if feed.qos])
+        self.feeds = deque([feed for feed in self.feeds if feed.qos]) or _NO_FEEDS
 
     def keep_only(self, allowed: Callable[[str], bool]) -> None:
         """Drop what waits and may no longer be seen."""
@@ -130,6 +137,8 @@ class Outbox:
             for item in chunk.publications:
                 self._conflate(self._newest, item, chunk.form)
         else:
+            if self.quick is _NO_CHUNKS:
+                self.quick = deque()
             self.quick.append(chunk)
             self.quick_bytes += chunk.size
         if not self._ready:
@@ -139,6 +148,8 @@ class Outbox:
     def add(self, publications: Sequence[Publication], how: Form) -> None:
         """Queue messages of QoS 1 or 2, also for a client that is away."""
         assured = self.assured
+        if assured is _NO_DELIVERIES:
+            assured = self.assured = deque()
         if not self._newest_assured and len(assured) + len(publications) <= self._queue_messages:
             assured.extend([(item, how) for item in publications])
         else:
@@ -153,6 +164,8 @@ class Outbox:
 
     def add_feed(self, feed: Feed) -> None:
         """Queue the present values of a filter."""
+        if self.feeds is _NO_FEEDS:
+            self.feeds = deque()
         self.feeds.append(feed)
         if self.wake is not None and not self._ready:
             self._ready = True
@@ -183,6 +196,8 @@ class Outbox:
             room -= self._write_newest(out, now, room // 2 if self.feeds else room)
         if self.feeds and not self.quick and not self.assured and room > 0:
             self._write_feeds(out, now, room)
+            if not self.feeds:
+                self.feeds = _NO_FEEDS
         if deliveries.expired or deliveries.too_large:
             self._counters.dropped_expired += deliveries.expired
             self._counters.dropped_too_large += deliveries.too_large

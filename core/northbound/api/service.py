@@ -80,9 +80,8 @@ class Api:
         await self._bind()
         try:
             await self._load()
-            local.write(self._around.store.path, self._entrance())
         except BaseException:
-            self.close()
+            await self.close()
             raise
 
     async def run(self) -> None:
@@ -104,15 +103,15 @@ class Api:
                 except NorthboundError as error:
                     log.error("%s", error)  # noqa: TRY400 - said in words
         finally:
-            self.close()
-            await self._signin.close()
+            await self.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of what :meth:`prepare` took."""
         self._stop_listening()
         self._stop_listening = lambda: None
-        self._server.close()
         local.remove(self._around.store.path)
+        await self._unbind()
+        await self._signin.close()
 
     def renew(self, options: ApiOptions) -> bool:
         """Take over what can change while clients stay connected; returns whether that was all that changed."""
@@ -160,6 +159,26 @@ class Api:
             build(self._served()), self.options, ws_max_size=_JOINED * int(self.options.mqtt.packet_bytes)
         )
         await self._server.bind()
+        try:
+            for address in self.options.mqtt_addresses:
+                listener = MqttListener(
+                    self._broker, self._door, self._bounds, self.options.mqtt, address=address, ssl=self._server.ssl
+                )
+                await listener.start()
+                self._listeners.append(listener)
+            local.write(self._around.store.path, self._entrance())
+        except NorthboundError:
+            await self._unbind()
+            raise
+        except OSError as error:
+            await self._unbind()
+            raise NorthboundError(f"[api] cannot listen for MQTT on {address}: {error.strerror or error}") from None
+
+    async def _unbind(self) -> None:
+        self._server.close()
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            await listener.stop()
 
     def _served(self) -> Served:
         site, around = self._around.site, self._around
@@ -211,22 +230,11 @@ class Api:
                 group.create_task(self._signing_in(), name="sign-in"),
             ]
             try:
-                await self._listen()
                 await self._server.serve(self._started, self._farewell)
             finally:
                 for task in beside:
                     task.cancel()
-                for listener in self._listeners:
-                    await listener.stop()
-                self._listeners = []
-
-    async def _listen(self) -> None:
-        for address in self.options.mqtt_addresses:
-            listener = MqttListener(
-                self._broker, self._door, self._bounds, self.options.mqtt, address=address, ssl=self._server.ssl
-            )
-            await listener.start()
-            self._listeners.append(listener)
+                await self._unbind()
 
     def _started(self) -> None:
         self.error = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,7 @@ from northbound.mqtt.reasons import FAILURE, PACKET_ID_NOT_FOUND, RECEIVE_MAXIMU
 
 _PACKET_IDS = 65_535
 _TAKEN = (0, NONE)
+_NOTHING: Final[deque[tuple[int, int, int]]] = deque()  # 600 bytes that are shared; nothing is ever put in here
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -42,7 +44,8 @@ class Inbound:
         self._receive_maximum = receive_maximum
         self._alias_maximum = alias_maximum if version == 5 else 0
         self._aliases: dict[int, str] = {}
-        self._waiting: deque[tuple[int, int, int]] = deque()  # sequence, packet identifier, QoS; in order of arrival
+        # sequence, packet identifier, QoS; in order of arrival. Most clients of a server never send one.
+        self._waiting: deque[tuple[int, int, int]] = _NOTHING
         self._answered: set[int] = set()  # sequences acknowledged before those that came earlier
         self._delivered: set[int] = set()  # identifiers of QoS 2 given to the user, PUBREC not sent
         self._owned: set[int] = set()  # identifiers of QoS 2 after PUBREC, until PUBREL
@@ -57,7 +60,7 @@ class Inbound:
     def begin(self, *, resumed: bool) -> None:
         """Start a connection: the other side sends again what it got no acknowledgement for."""
         self._aliases.clear()
-        self._waiting.clear()
+        self._waiting = _NOTHING
         self._answered.clear()
         self._refusals.clear()
         self._delivered.clear()
@@ -89,6 +92,8 @@ class Inbound:
                     RECEIVE_MAXIMUM_EXCEEDED, f"more than {self._receive_maximum} unacknowledged messages"
                 )
             self._sequence = sequence = self._sequence + 1
+            if self._waiting is _NOTHING:
+                self._waiting = deque()
             self._waiting.append((sequence, packet_id, qos))
         return Received(topic, packet.payload, qos, packet.retain, packet.duplicate, properties, sequence)
 

@@ -72,13 +72,15 @@ async function start(token) {
   const changed = paced(() => view?.update?.(), 200);
   model.changed = changed;
   disconnect = session.connect({
-    fresh: () => model.tree.root.leaves && reset(),
+    fresh: () => model && model.tree.size && reset(),
     message: (topic, payload, retain) => {
+      if (!model) return;
       const node = model.tree.put(topic, payload, retain, Date.now());
       if (node) model.history.add(topic, node.message);
       changed();
     },
     state: (state) => {
+      if (!model) return; // signed out: it closes behind us
       model.live = state;
       head();
       changed();

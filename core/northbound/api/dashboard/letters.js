@@ -2,7 +2,7 @@
 
 import { fill, h } from "./dom.js";
 import { Refusal } from "./session.js";
-import { moment, plural, pretty, size } from "./words.js";
+import { count, moment, plural, pretty, size } from "./words.js";
 
 const PAGE = 100;
 
@@ -57,11 +57,20 @@ export class Letters {
     for (const row of this.rows) reasons.set(row.reason, (reasons.get(row.reason) ?? 0) + 1);
     const most = [...reasons].sort((a, b) => b[1] - a[1]).slice(0, 5);
     fill(this.body,
-      h("p", {}, `A message that its destination will never take as it is. ${plural(this.rows.length, "dead letter")}${this.more ? " and more" : ""}${this.connector ? ` of ${this.connector}` : ""}.`),
+      h("p", {}, `What a destination will never take as it is, with the reason, oldest first. ${this.#number()}`),
       most.length < this.rows.length ? h("ul", { class: "reasons" }, most.map(([reason, number]) => h("li", {}, h("b", {}, `${number} × `), reason))) : null,
       this.#all(),
       this.rows.map((row) => this.#letter(row)),
       this.more ? h("button", { type: "button", onclick: () => this.load(this.rows.at(-1).id) }, "Show more") : null);
+  }
+
+  #number() {
+    const whose = this.connector ? ` of ${this.connector}` : "";
+    const waiting = (this.model.watch.status?.connectors ?? [])
+      .filter((connector) => !this.connector || connector.name === this.connector)
+      .reduce((sum, connector) => sum + connector.dead_letters, 0);
+    const shown = this.more ? `, the first ${count(this.rows.length)} here` : "";
+    return `${plural(Math.max(waiting, this.rows.length), "dead letter")}${whose}${shown}.`;
   }
 
   #all() {

@@ -9,6 +9,8 @@ import { age, ago, brief, count, moment, plural, pretty } from "./words.js";
 const ROW = 30;
 const MOST = 100000;
 const LISTED = 500;
+const FEW = 40;
+const BESIDES = new Set(["metadata", "$SYS"]);
 
 export class Topics {
   constructor(model) {
@@ -58,29 +60,33 @@ export class Topics {
 
   update() {
     const tree = this.model.tree;
-    if (this.reopen) {
-      for (const topic of [...this.reopen]) {
-        const node = tree.find(topic);
-        if (node) {
-          this.expanded.add(node);
-          this.reopen.delete(topic);
-        }
-      }
-    } else if (this.expanded.size === 0 && !this.touched) this.#begin();
     if (tree.version !== this.version) {
       this.version = tree.version;
+      this.#reopen();
+      if (!this.touched) this.#begin();
       this.#rows();
     } else this.list.paint();
     this.#detail();
   }
 
-  // At first open what is few, so that a building shows something at once.
+  #reopen() {
+    for (const topic of this.reopen ?? []) {
+      const node = this.model.tree.find(topic);
+      if (!node) continue;
+      this.expanded.add(node);
+      this.reopen.delete(topic);
+    }
+  }
+
+  // Until somebody opens or closes something: open what is few, so that a building shows something at once.
   #begin() {
-    let rows = this.model.tree.rows(this.expanded);
-    for (let depth = 0; depth < 3 && rows.length <= 12; depth++) {
-      for (const row of rows) if (row.node.children && row.chain[0].name !== "$SYS") this.expanded.add(row.node);
-      rows = this.model.tree.rows(this.expanded);
-      if (rows.length > 40) break;
+    this.expanded.clear();
+    for (let pass = 0; pass < 4; pass++) {
+      const rows = this.model.tree.rows(this.expanded);
+      const closed = rows.filter(({ node, open, chain }) => node.children && !open && !BESIDES.has(chain[0].name));
+      const more = closed.reduce((sum, { node }) => sum + node.children.size, 0);
+      if (more === 0 || rows.length + more > FEW) return;
+      for (const { node } of closed) this.expanded.add(node);
     }
   }
 
@@ -147,8 +153,9 @@ export class Topics {
     return name === "_" ? h("span", { class: "dim" }, "—") : name;
   }
 
-  // A found topic is named by what it says, then where.
+  // A found topic is named by what it says, then where; a found entity by its name.
   #found(node) {
+    if (!node.message) return [h("b", {}, this.model.tree.label(node)), h("span", { class: "id" }, ` ${node.name}`)];
     const path = this.model.tree.path(node);
     const end = path.slice(-3).join(" / ");
     const before = path.slice(0, -3).reverse().slice(1).join(", ");
@@ -177,6 +184,7 @@ export class Topics {
 
   select(topic) {
     this.selected = topic;
+    this.cells = [];
     this.element.classList.add("selected");
     this.list.paint();
     this.#detail(true);
@@ -188,24 +196,53 @@ export class Topics {
   }
 
   #detail(anew = false) {
-    const node = this.selected === null ? null : this.model.tree.find(this.selected);
+    const tree = this.model.tree;
+    const node = this.selected === null ? null : tree.find(this.selected);
     if (!node) {
       const words = this.selected === null ? "Select a topic to see its value and how it changed." : "This topic was cleared.";
+      this.shownNode = null;
       fill(this.detail, h("p", { class: "dim empty" }, words));
       return;
     }
-    const key = [node.topic, node.message?.received, node.leaves, node.message ? Math.floor(Date.now() / 1000) : this.model.tree.version].join();
+    if (anew || this.shownNode !== node) {
+      this.shownNode = node;
+      this.said = h("div");
+      this.under = h("div");
+      this.underVersion = -1;
+      fill(this.detail,
+        h("div", { class: "heading" },
+          h("h2", {}, this.#ways(node)),
+          h("button", { type: "button", class: "quiet back", onclick: () => this.#back() }, "Close")),
+        h("p", { class: "topic" }, node.topic), this.said, this.under);
+    }
     const chosen = getSelection();
     const reading = !chosen.isCollapsed && this.detail.contains(chosen.anchorNode);
-    if (!anew && (key === this.key || reading || this.detail.contains(document.activeElement))) return;
-    this.key = key;
-    fill(this.detail,
-      h("div", { class: "heading" },
-        h("h2", {}, this.model.tree.path(node).slice(-3).join(" / ") || node.name),
-        h("button", { type: "button", class: "quiet back", onclick: () => this.#back() }, "Close")),
-      h("p", { class: "topic" }, node.topic),
-      node.message ? this.#value(node) : null,
-      node.children ? this.#under(node) : null);
+    const key = `${node.message?.received} ${Math.floor(Date.now() / 1000)}`;
+    if (!reading && (anew || key !== this.key)) {
+      this.key = key;
+      fill(this.said, node.message ? this.#value(node) : null);
+    }
+    if (this.underVersion !== tree.version && !this.under.contains(document.activeElement)) {
+      this.underVersion = tree.version;
+      fill(this.under, node.children ? this.#under(node) : null);
+    }
+    for (const { leaf, value, when } of this.cells ?? []) {
+      if (!leaf.message) continue;
+      value.textContent = brief(leaf.message.value);
+      when.textContent = age((Date.now() - leaf.message.time) / 1000);
+    }
+  }
+
+  // The way to a node: each entity above it leads to all that it has.
+  #ways(node) {
+    const way = this.model.tree.way(node);
+    return way.map((at, i) => {
+      const name = this.model.tree.label(at) ?? unescapeLevel(at.name);
+      if (at === node) return name;
+      const { topic } = at;
+      const button = h("button", { type: "button", class: "link", onclick: () => this.select(topic) }, name);
+      return h("span", {}, button, h("span", { class: "dim" }, " / "));
+    });
   }
 
   #back() {
@@ -232,22 +269,28 @@ export class Topics {
     return parts;
   }
 
+  // Module, index and state name a value within its system; the driver says no more.
+  #short(leaf, depth) {
+    const path = this.model.tree.path(leaf);
+    return path.slice(Math.max(Math.min(depth, path.length - 1), path.length - 3)).join(" / ");
+  }
+
   #under(node) {
     const rows = [];
+    this.cells = [];
     for (const leaf of this.model.tree.topics(node)) {
       if (rows.length === LISTED) break;
       if (leaf !== node) rows.push(leaf);
     }
     if (rows.length === 0) return null;
     const depth = this.model.tree.path(node).length;
-    const now = Date.now();
+    this.cells = rows.map((leaf) => ({ leaf, value: h("td"), when: h("td", { class: "dim" }) }));
     return [
-      h("h3", {}, `${plural(node.leaves, "value")}`),
-      h("table", { class: "values" }, h("tbody", {}, rows.map((leaf) => h("tr", {},
+      h("h3", {}, plural(node.leaves, "value")),
+      h("table", { class: "values" }, h("tbody", {}, this.cells.map(({ leaf, value, when }) => h("tr", {},
         h("td", {}, h("button", { type: "button", class: "link", onclick: () => this.select(leaf.topic) },
-          this.model.tree.path(leaf).slice(depth).join(" / ") || leaf.name)),
-        h("td", {}, brief(leaf.message.value)),
-        h("td", { class: "dim" }, age((now - leaf.message.time) / 1000)))))),
+          this.#short(leaf, depth))),
+        value, when)))),
       node.leaves > rows.length ? h("p", { class: "dim" }, `The first ${count(rows.length)}.`) : null,
     ];
   }

@@ -25,7 +25,9 @@ export class Node {
 }
 
 const collator = new Intl.Collator("en", { numeric: true });
-const compare = (a, b) => collator.compare(a, b);
+// What changes comes before what describes it.
+const LAST = ["metadata", "$SYS"];
+const compare = (a, b) => LAST.indexOf(a) - LAST.indexOf(b) || collator.compare(a, b);
 
 export const unescapeLevel = (level) => {
   if (!level.includes("%")) return level;
@@ -140,13 +142,18 @@ export class Tree {
     return this.names.get(node.name) ?? null;
   }
 
-  // The names from the top to a node, for people: what is missing ('_'), the root and 'state' left out.
+  // The nodes from the top to this one that tell where it is: what is missing ('_') and, in the site's own topics, the
+  // root, the organisation and the kind are left out.
+  way(node) {
+    const nodes = [];
+    for (let at = node; at.parent; at = at.parent) nodes.unshift(at);
+    const ours = nodes[0]?.name === this.site.root && nodes.length > 3;
+    return nodes.slice(ours ? 3 : 0).filter((at) => at.name !== "_");
+  }
+
+  // The names on that way, for people.
   path(node) {
-    const parts = [];
-    for (let at = node; at.parent?.parent?.parent; at = at.parent) {
-      if (at.name !== "_") parts.push(this.label(at) ?? unescapeLevel(at.name));
-    }
-    return parts.reverse();
+    return this.way(node).map((at) => this.label(at) ?? unescapeLevel(at.name));
   }
 
   *topics(node = this.root) {
@@ -171,14 +178,28 @@ export class Tree {
     return rows;
   }
 
-  // The nodes whose topic matches: an MQTT filter where it has '+' or '#', else all words, in ids or names.
+  // The nodes that match: an MQTT filter where it has '+' or '#'; else what has the text in its ids or names, first the
+  // entities of that name; where nothing has the text as it is, what has all of its words.
   search(text, most) {
+    const wanted = text.trim();
+    if (isFilter(wanted)) {
+      const filter = wanted.split("/");
+      return this.#select((node) => node.message && matches(filter, node.topic.split("/")), most);
+    }
+    const phrase = wanted.toLowerCase();
+    const entities = this.#select((node) => !node.message && holds(this.label(node)?.toLowerCase() ?? "", phrase), 20);
+    const exact = this.#select((node, here) => node.message && holds(here, phrase), most);
+    if (exact.length) return [...entities, ...exact];
+    const words = phrase.split(/[\s/]+/).filter(Boolean);
+    return this.#select((node, here) => node.message && words.every((word) => here.includes(word)), most);
+  }
+
+  #select(wanted, most) {
     const found = [];
-    const wanted = matcher(text.trim());
     const visit = (node, words) => {
       if (found.length >= most) return;
       const here = node.parent ? `${words} ${unescapeLevel(node.name)} ${this.label(node) ?? ""}`.toLowerCase() : "";
-      if (node.message && wanted(node, here)) found.push(node);
+      if (node.parent && wanted(node, here)) found.push(node);
       for (const child of node.inOrder) visit(child, here);
     };
     visit(this.root, "");
@@ -188,13 +209,14 @@ export class Tree {
 
 export const isFilter = (text) => /(^|\/)[+#](\/|$)/.test(text.trim());
 
-function matcher(text) {
-  if (isFilter(text)) {
-    const filter = text.split("/");
-    return (node) => matches(filter, node.topic.split("/"));
+const inside = (character) => character !== undefined && /[\p{L}\p{N}]/u.test(character);
+
+// Whether the text has the phrase as whole words: "room 7" is not in "room 70".
+function holds(text, phrase) {
+  for (let at = text.indexOf(phrase); at >= 0; at = text.indexOf(phrase, at + 1)) {
+    if (!inside(text[at - 1]) && !inside(text[at + phrase.length])) return true;
   }
-  const words = text.toLowerCase().split(/[\s/]+/).filter(Boolean);
-  return (_, here) => words.every((word) => here.includes(word));
+  return false;
 }
 
 // MQTT 5.0, 4.7: '+' is one level, '#' the rest and the level above it, and neither stands for a leading '$'.
