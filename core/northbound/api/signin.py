@@ -73,12 +73,12 @@ class SignIn:
         return await self._signed_in(lambda: _in_headers(headers), address)
 
     async def still_valid(self, identity: Identity) -> bool:
-        """Say whether ``identity`` still holds: not expired, its key neither revoked nor changed."""
+        """Say whether ``identity`` still holds: not expired, its issuer or its key as it was when it signed in."""
         now = self._clock()
         if identity.expires is not None and now >= identity.expires:
             return False
         if identity.key_id is None:
-            return True
+            return self._tokens.knows(identity.issuer)
         key = await self._key(identity.key_id)
         return key is not None and key.holds(int(now * 1000)) and self._identity(key) == identity
 

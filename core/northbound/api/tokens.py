@@ -66,11 +66,11 @@ _CLAIMS: Final = msgspec.json.Decoder(_Claims)
 class Issuer:
     """One configured issuer: its keys, and how its tokens are read."""
 
-    def __init__(self, options: IssuerOptions, *, leeway: float, site_org: str | None) -> None:
-        self.name = options.claim_mapping.issuer
+    def __init__(self, name: str, options: IssuerOptions, *, leeway: float, site_org: str | None) -> None:
+        self.iss = options.claim_mapping.issuer
         self._audience = options.audience
         self._leeway = leeway
-        self._reader = ClaimReader(options, site_org=site_org)
+        self._reader = ClaimReader(options, site_org=site_org, name=name)
         self._files = FileKeys(options.keys, options.algorithms)
         self._secrets: Sequence[VerificationKey] = ()
         if options.secret is not None:
@@ -113,7 +113,7 @@ class Issuer:
                 key.key,
                 algorithms=[algorithm],
                 audience=self._audience,
-                issuer=self.name,
+                issuer=self.iss,
                 leeway=self._leeway,
                 options={"require": list(_REQUIRED), "enforce_minimum_key_length": True},
             )
@@ -131,14 +131,16 @@ class Tokens:
 
     def __init__(self, options: AuthOptions, *, site_org: str | None) -> None:
         leeway = options.leeway.total_seconds()
-        self._issuers = [Issuer(each, leeway=leeway, site_org=site_org) for each in options.issuers.values()]
+        self._issuers = {
+            name: Issuer(name, each, leeway=leeway, site_org=site_org) for name, each in options.issuers.items()
+        }
 
     async def verify(self, token: str) -> Identity:
         """Return whose ``token`` is; raises :class:`SignInRefused`."""
         header = _header(token)
         refused: list[SignInRefused] = []
-        for issuer in self._issuers:
-            if issuer.name == header.issuer:
+        for issuer in self._issuers.values():
+            if issuer.iss == header.issuer:
                 try:
                     return await issuer.verify(token, header)
                 except SignInRefused as error:
@@ -148,10 +150,14 @@ class Tokens:
         # Of several issuers of one name that which knew the signature has the most to say.
         raise max(refused, key=lambda error: error.reason != "bad_credentials")
 
+    def knows(self, issuer: str | None) -> bool:
+        """Whether the tokens of an issuer of this name are taken."""
+        return issuer in self._issuers
+
     async def run(self) -> None:
         """Keep the keys of issuers fresh, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for issuer in self._issuers:
+            for issuer in self._issuers.values():
                 if issuer.remote is not None:
                     group.create_task(issuer.remote.run(), name=f"keys of {issuer.remote.url}")
 

@@ -195,6 +195,13 @@ async def test_a_revoked_or_changed_key_no_longer_holds(signin, keys):
     assert not await signin.still_valid(stays)
 
 
+async def test_who_came_with_an_issuer_that_is_no_longer_configured_goes(signin, store):
+    who = await signin.sign_in(token(), None, address=HERE)
+    assert who.issuer == "placeos"
+    assert await signin.still_valid(who)
+    assert not await SignIn(options(store.parent, issuers={}), store=store).still_valid(who)
+
+
 async def test_a_key_is_taken_at_once_after_it_was_made(signin, keys, monkeypatch):
     monkeypatch.setattr(keyfile, "_LOOK_SECONDS", 1000.0)
     await refusal(signin.sign_in(f"{secrets.token_hex(16)}.{'x' * 43}", None, address=HERE))
