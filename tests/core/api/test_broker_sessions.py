@@ -84,9 +84,7 @@ def test_unsettled_messages_are_sent_again_with_dup_in_order(version):
     peer.connect()
     release, *again, later = peer.rest
     assert release == m.Pubrel(sent[1].packet_id)
-    assert [(p.packet_id, p.payload, p.duplicate) for p in again] == [
-        (p.packet_id, p.payload, True) for p in sent[2:]
-    ]
+    assert [(p.packet_id, p.payload, p.duplicate) for p in again] == [(p.packet_id, p.payload, True) for p in sent[2:]]
     assert (later.payload, later.duplicate) == (b"later", False)
 
 
@@ -291,9 +289,7 @@ def test_a_will_may_be_delayed_and_is_dropped_when_its_client_comes_back():
     site = Site()
     watcher = site.peer("w", 5, keep_alive=0)
     watcher.subscribe("wills/#")
-    peer = site.peer(
-        "c", 5, clean=False, session_expiry=100, will=will(properties=Properties(will_delay=10))
-    )
+    peer = site.peer("c", 5, clean=False, session_expiry=100, will=will(properties=Properties(will_delay=10)))
     peer.lose()
     site.pass_(9)
     assert watcher.got() == []

@@ -246,9 +246,7 @@ def test_a_request_is_answered():
     replier.subscribe("do/#", qos=1)
     asker.publish("do/it", b"please", 1, response_topic="answers/asker", correlation_data=b"42")
     (request,) = replier.messages()
-    replier.publish(
-        request.properties.response_topic, b"done", 1, correlation_data=request.properties.correlation_data
-    )
+    replier.publish(request.properties.response_topic, b"done", 1, correlation_data=request.properties.correlation_data)
     (answer,) = asker.messages()
     assert (answer.payload, answer.properties.correlation_data) == (b"done", b"42")
 
@@ -341,12 +339,18 @@ def test_a_refusal_of_a_shared_message_is_the_end_of_it():
     for peer in (one, two):
         peer.subscribe("$share/g/a", qos=1)
     site.publish("a", "1")
-    takers = [peer for peer in (one, two) if (peer_got := peer.got()) and peer.send(m.Puback(peer_got[0].packet_id, 131)) is None]
+    takers = [
+        peer
+        for peer in (one, two)
+        if (peer_got := peer.got()) and peer.send(m.Puback(peer_got[0].packet_id, 131)) is None
+    ]
     assert len(takers) == 1
     assert one.got() == two.got() == []
 
 
-@pytest.mark.parametrize("text", ["$share/g", "$share//a", "$share/+/a", "$share/g/", "$share/g/a#", "a#", "a+/b", "#/a"])
+@pytest.mark.parametrize(
+    "text", ["$share/g", "$share//a", "$share/+/a", "$share/g/", "$share/g/a#", "a#", "a+/b", "#/a"]
+)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_filter_that_is_none_is_refused(version, text):
     site = Site()

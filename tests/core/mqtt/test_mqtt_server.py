@@ -36,9 +36,7 @@ class Wire:
         self.session = ServerSession(self.options, self.now)
         self.decoder = m.Decoder(version)
         self.source = source or Queue()
-        self.inbound = inbound or Inbound(
-            version, self.options.topic_alias_maximum, self.options.receive_maximum
-        )
+        self.inbound = inbound or Inbound(version, self.options.topic_alias_maximum, self.options.receive_maximum)
         self.events = []
         properties = Properties(**connect.pop("properties", {})) if version == 5 else NONE
         self.connect = m.Connect(client_id="c", version=version, properties=properties, **connect)
