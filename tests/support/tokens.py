@@ -18,9 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 
-@cache
 def key(algorithm: str = "ES256", number: int = 0) -> Any:
     """Return a private key; ``number`` tells several of one kind apart. Made once: RSA ones take a while."""
+    return _made(algorithm, number)
+
+
+@cache
+def _made(algorithm: str, number: int) -> Any:
     if algorithm.startswith(("RS", "PS")):
         return rsa.generate_private_key(public_exponent=65537, key_size=2048)
     if algorithm == "EdDSA":

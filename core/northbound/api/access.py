@@ -7,7 +7,7 @@ show there is still only what the rules give.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Final
 
 from northbound.admission import AccessOptions, AccessRuleOptions
@@ -57,7 +57,8 @@ class Rules:
     def __init__(self, options: AccessOptions, scheme: TopicScheme) -> None:
         self._rules = options.all_rules
         self._root = scheme.root
-        self._rights: dict[tuple[object, ...], tuple[_Filters, _Filters]] = {}
+        self._personal = any(map(_is_personal, self._rules))
+        self._rights: dict[Hashable, tuple[_Filters, _Filters]] = {}
 
     def subscribe(self, who: Identity, filter: str) -> Grant:  # noqa: A002 - MQTT's word for it
         """Say how ``who`` is granted ``filter``: whole, narrowed at each delivery, or refused."""
@@ -78,8 +79,12 @@ class Rules:
             return False
         return self._of(who)[1].matches(topic)
 
+    def rights(self, who: Identity) -> Hashable:
+        """Return what is equal for people of whom every question here has the same answer."""
+        return (who.role, who.org, who.every_org, who.reads, who.writes, who.subject if self._personal else None)
+
     def _of(self, who: Identity) -> tuple[_Filters, _Filters]:
-        key = (who.role, who.subject, who.org, who.every_org)
+        key = self.rights(who)
         found = self._rights.get(key)
         if found is None:
             if len(self._rights) >= _MOST_REMEMBERED:
@@ -105,6 +110,10 @@ class Rules:
             opened = filled.startswith("$") and not template.startswith("$")
             if not missing and not opened and len(filled.encode(errors="replace")) <= MAX_TOPIC_BYTES:
                 yield filled
+
+
+def _is_personal(rule: AccessRuleOptions) -> bool:
+    return rule.users is not None or any("{user}" in text.split("/") for text in (*rule.read, *rule.publish))
 
 
 def _is_for(rule: AccessRuleOptions, who: Identity) -> bool:

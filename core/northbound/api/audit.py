@@ -34,6 +34,7 @@ class _Entry(Struct, frozen=True):
     subject: str | None = None
     role: str | None = None
     org: str | None = None
+    issuer: str | None = None
     key: str | None = None
     address: str | None = None
     topic: str | None = None
@@ -134,7 +135,7 @@ _GRANTS: Final[dict[Grant, Happening]] = {
 
 
 def _about(happened: Happening, who: Identity, *, address: str | None = None, topic: str | None = None) -> _Entry:
-    return _Entry(happened, who.subject, who.role, who.org, who.key_id, address, topic)
+    return _Entry(happened, who.subject, who.role, who.org, who.issuer, who.key_id, address, topic)
 
 
 def _shown(entry: _Entry) -> dict[str, str]:

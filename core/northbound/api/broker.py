@@ -250,15 +250,11 @@ class Broker:
         """Ask of everybody who is connected whether they still are who they were."""
         if self._authenticator is None:
             return
-        links: dict[tuple[object, ...], list[Link]] = {}
+        links: dict[Identity, list[Link]] = {}
         for link in self._links:
             if link.who is not None and not link.over:
-                key = (link.who.subject, link.who.org, link.who.key_id, link.who.expires)
-                links.setdefault(key, []).append(link)
-        for same in links.values():
-            who = same[0].who
-            if who is None:
-                continue
+                links.setdefault(link.who, []).append(link)
+        for who, same in links.items():
             try:
                 valid = await self._authenticator.still_valid(who)
             except Exception:  # whatever a key store can fail with: it ends no connection, and it is tried again

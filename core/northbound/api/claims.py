@@ -17,9 +17,13 @@ _MOST_VALUES: Final = 10_000
 
 
 class ClaimReader:
-    """Reads the tokens of one issuer. ``site_org`` is the organisation where nothing says of which they are."""
+    """Reads the tokens of one issuer. ``site_org`` is the organisation where nothing says of which they are.
 
-    def __init__(self, options: IssuerOptions, *, site_org: str | None) -> None:
+    ``name`` is what the configuration calls the issuer.
+    """
+
+    def __init__(self, options: IssuerOptions, *, site_org: str | None, name: str | None = None) -> None:
+        self._name = name
         self._mapping = options.claim_mapping
         self._org = options.org or (site_org if not self._mapping.org else None)
         self._orgs = options.orgs
@@ -46,6 +50,7 @@ class ClaimReader:
             role=role,
             scopes=frozenset(scopes),
             expires=_end(claims) + leeway,
+            issuer=self._name,
             every_org=every_org,
         )
         if not found.reads:

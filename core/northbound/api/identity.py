@@ -35,6 +35,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None
     #: Of the API key that was shown; ``None``: it was a token.
     key_id: str | None = None
+    #: Whose token it was: the name of ``[api.auth.issuers.NAME]``. Two issuers may call two people alike.
+    issuer: str | None = None
     #: Not bound to one organisation: said only by the configuration or whoever made the key, never by a token's claim.
     every_org: bool = False
 

@@ -105,6 +105,7 @@ class KeyFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(self.path.with_name(f"{self.path.name}.lock"), flags, 0o600)
+            _give(descriptor, self.path.parent)
         except OSError as error:
             raise StoreError(f"{self.path}: {error.strerror}: name a store whose folder may be written to") from None
         try:
@@ -133,14 +134,13 @@ class KeyRing:
         self._keys: dict[str, ApiKey] = {}
 
     def find(self, id_: str) -> ApiKey | None:
-        """Return the key with this id, revoked ones included."""
-        self.look()
+        """Return the key with this id, revoked ones included, as it was at the last :meth:`look`."""
         return self._keys.get(id_)
 
-    def look(self) -> tuple[list[ApiKey], list[ApiKey]]:
-        """Read the file again where it is time and it has changed; returns the keys that are new, and those revoked."""
+    def look(self, *, at_once: bool = False) -> tuple[list[ApiKey], list[ApiKey]]:
+        """Read the file where it is time (or ``at_once``) and it has changed; returns what is new, and what revoked."""
         now = self._clock()
-        if self._looked is not None and now - self._looked < _LOOK_SECONDS:
+        if self._looked is not None and now - self._looked < _LOOK_SECONDS and not at_once:
             return [], []
         first, self._looked = self._looked is None, now
         found = fingerprint((self.path,))
@@ -196,6 +196,7 @@ def _write(path: Path, keys: Mapping[str, ApiKey]) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
+                _give(descriptor, path.parent)
                 os.fsync(descriptor)
             fresh.replace(path)
         except OSError:
@@ -208,6 +209,13 @@ def _write(path: Path, keys: Mapping[str, ApiKey]) -> None:
             os.close(folder)
     except OSError as error:
         raise StoreError(f"the API keys {path} cannot be written: {error.strerror}") from None
+
+
+def _give(descriptor: int, folder: Path) -> None:
+    """Give what root has made to the owner of the folder: the service runs as somebody else."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _now() -> int:

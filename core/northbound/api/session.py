@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from northbound.api.link import Link
 
 #: A session belongs to who signed in, so that nobody comes by another's by its client id.
-SessionKey = tuple[str, str | None, str]
+SessionKey = tuple[str | None, str, str | None, str]
 
 
 def key_of(who: Identity, client_id: str) -> SessionKey:
     """Return the key of a client's session."""
-    return who.subject, who.org, client_id
+    return who.issuer, who.subject, who.org, client_id
 
 
 class Granted(msgspec.Struct, frozen=True, gc=False):

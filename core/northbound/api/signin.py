@@ -73,12 +73,12 @@ class SignIn:
         return await self._signed_in(lambda: _in_headers(headers), address)
 
     async def still_valid(self, identity: Identity) -> bool:
-        """Say whether ``identity`` still holds: not expired, its key neither revoked nor changed."""
+        """Say whether ``identity`` still holds: not expired, its issuer or its key as it was when it signed in."""
         now = self._clock()
         if identity.expires is not None and now >= identity.expires:
             return False
         if identity.key_id is None:
-            return True
+            return self._tokens.knows(identity.issuer)
         key = await self._key(identity.key_id)
         return key is not None and key.holds(int(now * 1000)) and self._identity(key) == identity
 
@@ -134,6 +134,9 @@ class SignIn:
     async def _key(self, id_: str) -> ApiKey | None:
         self._look()
         found = self._ring.find(id_)
+        if found is None:  # it may have been made just now
+            self._look(at_once=True)
+            found = self._ring.find(id_)
         if found is None and self._source is not None:
             found = await self._source.find(id_)
         return found
@@ -150,8 +153,8 @@ class SignIn:
             every_org=key.every_org,
         )
 
-    def _look(self) -> None:
-        made, revoked = self._ring.look()
+    def _look(self, *, at_once: bool = False) -> None:
+        made, revoked = self._ring.look(at_once=at_once)
         if self.audit is not None:
             self.audit.keys(made, revoked)
 

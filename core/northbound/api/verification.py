@@ -53,8 +53,9 @@ class FileKeys:
         self._algorithms = frozenset(algorithms)
         self._clock = clock
         self._looked = clock()
-        self._print = fingerprint(self._paths)
-        self._keys = [self._read(path) for path in self._paths]
+        self._print: object = None
+        self._keys: list[VerificationKey] = []
+        self._look()
 
     def keys(self) -> Sequence[VerificationKey]:
         """Return the keys as they are now."""
@@ -73,8 +74,6 @@ class FileKeys:
             self._keys = [self._read(path) for path in self._paths]
         except (OSError, ValueError) as error:
             log.error("keys that tokens are verified with: %s; those read before go on", error)  # noqa: TRY400 - said in words
-        else:
-            log.info("keys that tokens are verified with were read again")
 
     def _read(self, path: Path) -> VerificationKey:
         try:

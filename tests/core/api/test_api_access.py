@@ -173,6 +173,16 @@ def test_a_grant_agrees_with_what_is_received(read, topic_filter, topics):
             assert not own.receive(who, topic)
 
 
+def test_people_of_equal_rights_are_told_apart_only_where_a_rule_names_them():
+    jane, john = somebody(), somebody(subject="john")
+    assert RULES.rights(jane) == RULES.rights(john)
+    for rule in ({"read": ["{user}/#"]}, {"publish": ["x/{user}"]}, {"users": ["jane"], "read": ["x"]}):
+        own = rules(rule, default=True)
+        assert own.rights(jane) != own.rights(john)
+    for other in (somebody("admin"), somebody(org="other"), somebody(every_org=True), somebody(scopes=("mqtt.read",))):
+        assert RULES.rights(jane) != RULES.rights(other)
+
+
 def test_what_is_remembered_of_people_is_bounded(monkeypatch):
     monkeypatch.setattr("northbound.api.access._MOST_REMEMBERED", 50)
     own = Rules(AccessOptions(), SCHEME)

@@ -1,0 +1,123 @@
+"""``/api/state``: the current values, once as JSON or as they change as server-sent events."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import islice
+from typing import Final, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from northbound.api.answers import Refused, number
+from northbound.api.identity import Access, Authenticator, Identity
+from northbound.api.stream import Stream, Streams
+from northbound.message import Message
+from northbound.topics import TopicMatcher, filter_problem
+
+_MOST: Final = 1_000_000
+_CHUNK: Final = 1000
+#: How often a stream looks whether its token still holds, and how often it gives a sign of life, in seconds.
+_LOOK_SECONDS: Final = 2.0
+_ALIVE_SECONDS: Final = 15.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Tree(Protocol):
+    """The live tree, as far as it is read here."""
+
+    def current(self, filter: str, who: Identity | None) -> Iterator[Message]:  # noqa: A002 - MQTT's word for it
+        """Give the values at the topics that match ``filter`` and ``who`` may see."""
+        ...
+
+
+def told(message: Message) -> dict[str, object]:
+    """Return a message for JSON: its payload as JSON where it is, else as text, else as base64."""
+    row: dict[str, object] = {"topic": message.topic, "kind": message.kind, "time": message.time}
+    payload = message.payload
+    if not payload:
+        return {**row, "payload": None}
+    try:
+        msgspec.json.decode(payload)
+        row["payload"] = msgspec.Raw(payload)
+    except (msgspec.DecodeError, RecursionError):
+        try:
+            row["payload_text"] = payload.decode()
+        except UnicodeDecodeError:
+            row["payload_base64"] = b64encode(payload).decode()
+    return row
+
+
+class State:
+    """Answers what the present is."""
+
+    def __init__(self, tree: Tree, access: Access, authenticator: Authenticator, streams: Streams) -> None:
+        self._tree = tree
+        self._access = access
+        self._authenticator = authenticator
+        self._streams = streams
+
+    async def get(self, request: Request, who: Identity) -> Response:
+        """Answer with the values at ``filter``, or with a stream of them where the client accepts events."""
+        topic_filter = request.query_params.get("filter", "#")
+        if problem := filter_problem(topic_filter):
+            raise Refused(400, f"the filter {problem}")
+        grant = self._access.subscribe(who, topic_filter)
+        if grant == "refused":
+            raise Refused(403, "this filter is wholly outside of what you may see")
+        if "text/event-stream" in request.headers.get("accept", ""):
+            present = request.query_params.get("present", "yes") != "no"
+            return self._stream(topic_filter, who, narrowed=grant == "narrowed", present=present)
+        limit = number(request, "limit", 10_000, 1, _MOST)
+        found = list(islice(self._tree.current(topic_filter, who), limit + 1))
+        more = len(found) > limit
+        del found[limit:]
+        headers = {"Cache-Control": "no-store"}
+        return StreamingResponse(_written(found, more=more), media_type="application/json", headers=headers)
+
+    def _stream(self, topic_filter: str, who: Identity, *, narrowed: bool, present: bool) -> Response:
+        if len(self._streams) >= self._streams.limit:
+            raise Refused(503, f"{len(self._streams)} streams are open: later", {"Retry-After": "10"})
+        stream = Stream(TopicMatcher([topic_filter]), who, self._access, narrowed=narrowed)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(
+            self._events(stream, topic_filter if present else None), media_type="text/event-stream", headers=headers
+        )
+
+    async def _events(self, stream: Stream, topic_filter: str | None) -> AsyncIterator[bytes]:
+        """Give the present at ``topic_filter`` where one is named, then what changes."""
+        with self._streams.opened(stream):
+            # In one turn of the loop: nothing is published between the present and what follows it.
+            for message in () if topic_filter is None else self._tree.current(topic_filter, stream.who):
+                stream.put(message)
+            yield b"retry: 3000\n\n"
+            looked = alive = time.monotonic()
+            while not stream.closed:
+                messages = await stream.take(_LOOK_SECONDS)
+                now = time.monotonic()
+                if now - looked >= _LOOK_SECONDS:
+                    looked = now
+                    if not await self._authenticator.still_valid(stream.who):
+                        yield b'event: end\ndata: {"reason":"what you signed in with has expired or was revoked"}\n\n'
+                        return
+                if messages:
+                    alive = now
+                    yield b"".join([b"data: " + _encode(told(message)) + b"\n\n" for message in messages])
+                elif now - alive >= _ALIVE_SECONDS:
+                    alive = now
+                    yield b": here\n\n"
+            yield b'event: end\ndata: {"reason":"the service is stopping"}\n\n'
+
+
+async def _written(messages: Iterable[Message], *, more: bool) -> AsyncIterator[bytes]:
+    yield b'{"values":['
+    rest = iter(messages)
+    comma = b""
+    while chunk := list(islice(rest, _CHUNK)):
+        yield comma + b",".join([_encode(told(message)) for message in chunk])
+        comma = b","
+    yield b'],"more":' + _encode(more) + b"}"
