@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
@@ -228,7 +229,9 @@ class Runtime:
                 self._start_source(source)
 
     def _start_source(self, instance: SourceInstance) -> None:
-        runner = SourceRunner(instance, SourceIntake(instance.name, self._engine, self._opened, self._unblocked))
+        mount = None if self.configuration.api is None else self._mount
+        intake = SourceIntake(instance.name, self._engine, self._opened, self._unblocked, mount)
+        runner = SourceRunner(instance, intake)
         task = self._tasks.create_task(runner.run(), name=f"source {instance.name}")
         self._sources[instance.name] = (runner, task)
 
@@ -269,6 +272,16 @@ class Runtime:
                 await self._start_api(options)
         except NorthboundError as error:  # delivery goes on without it
             log.error("%s", error)  # noqa: TRY400 - said in words
+
+    @contextmanager
+    def _mount(self, path: str, app: Any) -> Iterator[None]:
+        if path in self._mounted:
+            raise NorthboundError(f"{path} is served by another source: one of them listens itself")
+        self._mounted[path] = app
+        try:
+            yield
+        finally:
+            del self._mounted[path]
 
     def _shareable_status(self) -> Status:
         """Return the status with the privacy rules applied to the words of others."""

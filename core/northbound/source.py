@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
 import pydantic
@@ -45,6 +46,13 @@ class Intake(Protocol):
 
     def refuse(self, where: str, reason: str) -> None:
         """Count and report input that never became an event; ``where`` is a line number or a topic."""
+
+    def mounted(self, path: str, app: Any) -> AbstractContextManager[None]:
+        """Serve an ASGI application at exactly ``path`` of the service's own HTTP server, while the context lasts.
+
+        Who may call it is the application's to check. Raises :class:`northbound.NorthboundError` where the service has
+        no ``[api]``, or the path is taken.
+        """
 
 
 class Source:

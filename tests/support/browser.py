@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -73,8 +74,6 @@ class Browser:
 
 
 def _tried(condition: Callable[[Any], Any], driver: Any) -> Any:
-    from selenium.common.exceptions import StaleElementReferenceException
-
     try:
         return condition(driver)
     except StaleElementReferenceException:  # drawn anew in between

@@ -1,4 +1,4 @@
-"""A small building behind a running service with an API: a destination that receives, one that is away, dead letters."""
+"""A small building behind a running service with an API: one destination receives, one is away; and dead letters."""
 
 from __future__ import annotations
 

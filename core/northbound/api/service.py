@@ -66,6 +66,7 @@ class Api:
         self._streams = Streams(options.max_streams)
         self._broker = Broker(access=self._bounds, authenticator=self._door, options=options.mqtt)
         self._broker.on_publish = self._published
+        self._broker.system = self._system_topics
         self._waiting: list[Sequence[Message]] | None = None
         self._stop_listening: Callable[[], None] = lambda: None
         self._changed = asyncio.Event()
@@ -280,6 +281,18 @@ class Api:
             return self._around.accept(message)
         self._streams.publish([message])
         return None
+
+    def _system_topics(self) -> dict[str, str]:
+        """Return what the service says of itself below ``$SYS``, beside what the broker says."""
+        status = self._around.status()
+        told = {"$SYS/bridge/store/messages": str(status.store.sequence)}
+        for connector in status.connectors:
+            begin = f"$SYS/bridge/connectors/{connector.name}"
+            told[f"{begin}/state"] = connector.state
+            told[f"{begin}/acknowledged"] = str(connector.counters.acknowledged)
+            told[f"{begin}/backlog"] = str(connector.backlog)
+            told[f"{begin}/dead_letters"] = str(connector.dead_letters)
+        return told
 
     def _entrance(self) -> local.Entrance:
         certificate = self.options.certificate

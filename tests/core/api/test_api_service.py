@@ -13,7 +13,7 @@ import httpx
 import pytest
 import trustme
 from msgspec import structs
-from tests.support.api import QUICK, running, topic, value
+from tests.support.api import ORG, QUICK, running, topic, value
 from tests.support.fakes import Destination, configuration, connector, source
 from tests.support.intake import until
 from tests.support.webmqtt import web_client
@@ -455,3 +455,74 @@ def test_what_is_wrong_with_the_options_is_said(tmp_path, text, key, words):
 def test_without_a_table_there_is_no_api(tmp_path):
     assert load_text(LEAST, Registry(), base=tmp_path).api is None
     assert load_text(f"[api]\n{LEAST}", Registry(), base=tmp_path).api.listen == ("127.0.0.1:8080",)
+
+
+# what sources serve here
+
+
+def http_source(tmp_path, **keys) -> str:
+    told = "".join(f"{name} = {json.dumps(text)}\n" for name, text in {"token": "t" * 32, **keys}.items())
+    return f'[sources.push]\ntype = "http"\non_api = true\n{told}[connectors.out]\ntype = "file"\npath = "out.jsonl"\n'
+
+
+async def test_an_http_source_is_served_where_the_api_listens(tmp_path):
+    text = f'[api]\nlisten = "127.0.0.1:0"\n{http_source(tmp_path)}'
+    runtime = Runtime(load_text(text, Registry(), base=tmp_path))
+    started = asyncio.Event()
+    task = asyncio.create_task(runtime.run(started=started))
+    await started.wait()
+    line = {
+        "kind": "state",
+        "org": ORG,
+        "system": "sys",
+        "driver": "drv",
+        "module": "Mod",
+        "index": 1,
+        "state": "power",
+        "value": True,
+    }
+    async with httpx.AsyncClient(base_url=runtime.api.url, trust_env=False) as client:
+        await until(lambda: "/api/events" in runtime._mounted)
+        answer = await client.post(
+            "/api/events", content=json.dumps(line), headers={"Authorization": f"Bearer {'t' * 32}"}
+        )
+        assert (answer.status_code, answer.json()) == (200, {"accepted": 1})
+        assert "content-security-policy" in answer.headers
+        assert (await client.post("/api/events", content=b"{}")).status_code == 401
+        token = local.read(tmp_path / "northbound.db").token
+        rows = (await client.get("/api/state", headers={"Authorization": f"Bearer {token}"})).json()["values"]
+        assert [row["topic"] for row in rows] == [topic("power")]
+        await reload_runtime(runtime, sources=())
+        assert (await client.post("/api/events", content=b"{}")).status_code == 404
+    runtime.stop()
+    await task
+
+
+async def reload_runtime(runtime, **changes) -> None:
+    await runtime.reload(structs.replace(runtime.configuration, **changes))
+
+
+async def test_a_source_without_an_api_says_what_to_do(tmp_path):
+    runtime = Runtime(load_text(http_source(tmp_path), Registry(), base=tmp_path))
+    started = asyncio.Event()
+    task = asyncio.create_task(runtime.run(started=started))
+    await started.wait()
+    await until(lambda: runtime.status().sources and runtime.status().sources[0].error)
+    assert "add an [api] table" in runtime.status().sources[0].error
+    runtime.stop()
+    await task
+
+
+def test_on_the_api_a_source_needs_a_token(tmp_path):
+    text = '[api]\n[sources.push]\ntype = "http"\non_api = true\n[connectors.out]\ntype = "file"\npath = "out.jsonl"\n'
+    with pytest.raises(NorthboundError) as caught:
+        load_text(text, Registry(), base=tmp_path)
+    assert "set a token" in str(caught.value.problems)
+
+
+async def test_the_bridge_tells_of_itself_below_sys(tmp_path):
+    async with running(tmp_path, mqtt={"system_interval": "50ms"}) as found, web_client(found.ws) as client:
+        await client.connect(username=found.tokens["admin"])
+        await client.subscribe("$SYS/bridge/#")
+        messages = await client.until("$SYS/bridge/connectors/out/dead_letters")
+        assert {message.topic.rpartition("/")[2] for message in messages} >= {"state", "backlog", "acknowledged"}
