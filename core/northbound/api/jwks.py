@@ -120,7 +120,7 @@ def parse(content: bytes, algorithms: Iterable[str]) -> list[VerificationKey]:
     """Return the keys in a JWKS that verify one of ``algorithms``; raises :class:`JwksError` where it has none."""
     try:
         rows = msgspec.json.decode(content)["keys"]
-    except (msgspec.DecodeError, TypeError, KeyError, IndexError, RecursionError):
+    except (msgspec.DecodeError, ValueError, TypeError, KeyError, RecursionError):
         raise JwksError("what stands there is not a JWKS") from None
     if not isinstance(rows, list):
         raise JwksError("what stands there is not a JWKS")

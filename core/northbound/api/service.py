@@ -258,14 +258,20 @@ class Api:
                 self._changed.clear()
                 task.cancel()
             before = self._signin
-            self._signin, rules = self._sign_in(self.options)
+            self._signin, rules = self._sign_in(self.options, before)
             self._door.inner, self._bounds.inner = self._signin, rules
             self._broker.forget_rights()
             await before.close()
 
-    def _sign_in(self, options: ApiOptions) -> tuple[SignIn, AuditedRules]:
+    def _sign_in(self, options: ApiOptions, before: SignIn | None = None) -> tuple[SignIn, AuditedRules]:
         around = self._around
-        signin = SignIn(options.auth, store=around.store.path, site_org=around.site.org, lookup=around.lookup(options))
+        signin = SignIn(
+            options.auth,
+            store=around.store.path,
+            site_org=around.site.org,
+            lookup=around.lookup(options),
+            before=before,
+        )
         rules = AuditedRules(options.access, around.site.scheme)
         rules.audit = signin.audit
         return signin, rules

@@ -42,6 +42,7 @@ class SignIn:
 
     ``store`` is the path of the store, beside which the API keys and the audit log are; ``site_org`` the organisation
     of those whose token or key names none; ``lookup`` asks a source for an API key (``[api.auth] api_keys_from``).
+    ``before`` is what this takes the place of after a reload: what was fetched, and who has failed, is not forgotten.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class SignIn:
         store: Path,
         site_org: str | None = None,
         lookup: Lookup | None = None,
+        before: SignIn | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.audit: AccessAudit | None = None
@@ -61,8 +63,10 @@ class SignIn:
         self._site_org = site_org
         self._ring = KeyRing(path_beside(store))
         self._source = None if lookup is None else SourceKeys(lookup)
-        self._throttle = Throttle(options.throttle)
-        self._tokens = Tokens(options, site_org=site_org)
+        self.options = options
+        same = before is not None and before.options.throttle == options.throttle
+        self.throttle: Throttle = before.throttle if before is not None and same else Throttle(options.throttle)
+        self.tokens: Tokens = Tokens(options, site_org=site_org, before=None if before is None else before.tokens)
 
     async def sign_in(self, username: str | None, password: bytes | None, *, address: str) -> Identity:
         """Say who connects by MQTT. Raises :class:`SignInRefused`; a failure is answered late on purpose."""
@@ -78,14 +82,14 @@ class SignIn:
         if identity.expires is not None and now >= identity.expires:
             return False
         if identity.key_id is None:
-            return self._tokens.knows(identity.issuer)
+            return self.tokens.knows(identity.issuer)
         key = await self._key(identity.key_id)
         return key is not None and key.holds(int(now * 1000)) and self._identity(key) == identity
 
     async def run(self) -> None:
         """Keep keys fresh and the audit log written, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tokens.run(), name="keys of issuers")
+            group.create_task(self.tokens.run(), name="keys of issuers")
             group.create_task(self._watch(), name="API keys")
             if self.audit is not None:
                 group.create_task(self.audit.run(), name="audit log of access")
@@ -97,9 +101,9 @@ class SignIn:
 
     async def _signed_in(self, show: Callable[[], str], address: str) -> Identity:
         try:
-            self._throttle.check(address)
+            self.throttle.check(address)
             shown = show()
-            found = await (self._by_key(shown) if apikeys.split(shown) else self._tokens.verify(shown))
+            found = await (self._by_key(shown) if apikeys.split(shown) else self.tokens.verify(shown))
         except SignInRefused as error:
             if self.audit is not None:
                 self.audit.refused(error, address)
@@ -110,7 +114,7 @@ class SignIn:
                 error.words,
             )
             if error.reason == "bad_credentials":
-                await asyncio.sleep(self._throttle.failed(address))
+                await asyncio.sleep(self.throttle.failed(address))
             raise
         if self.audit is not None:
             self.audit.signed_in(found, address)

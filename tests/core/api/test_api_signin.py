@@ -148,7 +148,7 @@ async def test_http_takes_the_same(signin, keys):
 
 
 async def test_a_megabyte_is_refused_unread(signin, monkeypatch):
-    monkeypatch.setattr(signin._tokens, "verify", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr(signin.tokens, "verify", lambda _: pytest.fail("it was read"))
     for username, password in (("x" * 1_000_000, None), (None, b"x" * 1_000_000), (token(), b"\xff" * 1_000_000)):
         assert "16384" in (await refusal(signin.sign_in(username, password, address=HERE))).words
 
@@ -229,6 +229,16 @@ async def test_failures_are_slowed_and_limited_by_address(store, keys, monkeypat
     assert 0 < error.retry_after <= 60
     assert (await refusal(signin.bearer({"x-api-key": text}, address=HERE))).reason == "too_many"
     assert await signin.sign_in(text, None, address="192.0.2.2")
+
+
+async def test_a_reload_does_not_forget_who_has_failed(store):
+    throttle = {"attempts": 1, "delay": "0s"}
+    first = SignIn(options(store.parent, throttle=throttle), store=store)
+    assert (await refusal(first.sign_in("x", None, address=HERE))).reason == "bad_credentials"
+    again = SignIn(options(store.parent, throttle=throttle, leeway="1s"), store=store, before=first)
+    assert (await refusal(again.sign_in(token(), None, address=HERE))).reason == "too_many"
+    milder = SignIn(options(store.parent, throttle={"attempts": 5}), store=store, before=first)
+    assert await milder.sign_in(token(), None, address=HERE)
 
 
 async def test_an_office_is_not_shut_out_for_a_screen_whose_token_has_expired(store, keys):
