@@ -119,7 +119,8 @@ def _report(
     say(f"  connectors  {connectors}")
     say(f"  store       {configuration.store.path}")
     say(f"  privacy     {policy.sentence(configuration)}")
-    say(f"  API         {exposure.sentence(configuration)}")
+    if configuration.api is not None:
+        say(f"  API         {exposure.sentence(configuration.api)}")
 
 
 async def _try_all(configuration: Configuration, seconds: float, *, quiet: bool) -> list[Answer]:

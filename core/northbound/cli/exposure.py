@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from northbound.api.keyfile import path_beside
 from northbound.loading import Configuration
+from northbound.serving import ApiOptions
 
 Caveat = tuple[str, str, str]
 
@@ -44,11 +45,8 @@ def exposure(configuration: Configuration) -> Iterator[Caveat]:
             )
 
 
-def sentence(configuration: Configuration) -> str:
+def sentence(options: ApiOptions) -> str:
     """Return where it listens, in words."""
-    options = configuration.api
-    if options is None:
-        return "none"
     scheme = "https" if options.certificate else "http"
     places = [f"{scheme}://{address}" for address in options.addresses]
     return ", ".join([*places, *(f"MQTT on {address}" for address in options.mqtt_addresses)])
