@@ -10,11 +10,12 @@ from tests.support.api import ORG, running, topic, value
 from tests.support.fakes import Destination
 from tests.support.intake import until
 
-from northbound.api import app, openapi, pages
+from northbound.api import app, health, openapi, pages
 from northbound.api.stream import MAX_WAITING, Stream
 from northbound.errors import NotConnected, PartialDelivery, Rejected
 from northbound.events import Cleared, Metadata
 from northbound.message import Message
+from northbound.status import ConnectorStatus, Counters
 from northbound.topics import TopicMatcher
 
 
@@ -337,6 +338,24 @@ async def test_health_needs_no_token_and_tells_no_words(tmp_path):
             assert told["oldest_age"] >= 0
             assert "secret-host" not in answer.text
             assert (await anybody.get("/healthz/live")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("oldest", "acknowledged", "problem"),
+    [
+        (None, 1000.0, None),  # idle
+        (1000.0, 1.0, None),  # behind, and catching up
+        (1000.0, 301.0, "stalled"),
+        (1000.0, None, "stalled"),
+        (10.0, None, None),
+    ],
+)
+def test_who_is_online_and_moves_nothing_stalls(oldest, acknowledged, problem):
+    connector = ConnectorStatus(
+        name="out", type="t", destination="d", state="online", counters=Counters(), oldest_age=oldest,
+        last_acknowledged_age=acknowledged,
+    )  # fmt: skip
+    assert health.problem(connector, 300.0) == problem
 
 
 # dead letters
