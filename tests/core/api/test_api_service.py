@@ -24,6 +24,7 @@ from northbound.api.answers import Rate
 from northbound.api.identity import Identity
 from northbound.config import SiteOptions
 from northbound.errors import NorthboundError
+from northbound.events import Cleared
 from northbound.loading import load_text
 from northbound.registry import Registry
 from northbound.runtime import Runtime
@@ -240,6 +241,52 @@ async def test_an_api_that_fails_begins_again_and_ends_no_delivery(tmp_path, mon
             assert local.read(found.store).url == found.runtime.api.url
             assert await answers(found.runtime.api.url) == 200
     assert "the API failed" in caplog.text
+
+
+async def test_an_api_that_cannot_take_in_what_is_committed_begins_again_and_is_whole(tmp_path, monkeypatch, caplog):
+    true = service.Broker.publish
+    failing = True
+
+    def publish(self, messages):
+        if failing:
+            raise ZeroDivisionError
+        true(self, messages)
+
+    async with running(tmp_path) as found:
+        await found.put(value("power", True))
+        monkeypatch.setattr(service.Broker, "publish", publish)
+        await found.put(value("volume", 3))
+        failing = False
+        await until(
+            lambda: "the API failed" in caplog.text and found.runtime.api.addresses and not found.runtime.api.error
+        )
+        await found.put(value("input", "hdmi"))
+        async with httpx.AsyncClient(base_url=found.runtime.api.url, trust_env=False) as client:
+            rows = (await client.get("/api/state", headers=found.headers("user"))).json()["values"]
+        assert {row["topic"] for row in rows} == {topic("power"), topic("volume"), topic("input")}
+        await until(lambda: len(found.out.acknowledged) == 3)
+
+
+async def test_what_is_committed_while_the_present_is_loaded_is_never_overtaken_by_it(tmp_path, monkeypatch):
+    true = service.present
+    async with running(tmp_path) as found:
+        await found.put(*(value(str(n), "old") for n in range(5)))
+
+        async def slow(path):
+            async for messages in true(path):
+                await found.put(
+                    value("3", "new", time=2), Cleared(ORG, (None, None, None), "sys", "drv", "Mod", 1, "4")
+                )
+                yield messages
+
+        monkeypatch.setattr(service, "present", slow)
+        await reload(found, options(max_streams=7))
+        async with httpx.AsyncClient(base_url=found.runtime.api.url, trust_env=False) as client:
+            rows = (await client.get("/api/state", headers=found.headers("user"))).json()["values"]
+        assert {row["topic"]: row["payload"]["value"] for row in rows} == {
+            **{topic(str(n)): '"old"' for n in range(3)},
+            topic("3"): '"new"',
+        }
 
 
 # bounds
