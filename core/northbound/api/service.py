@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from northbound.api import local
 from northbound.api.app import Served, build
-from northbound.api.audit import AuditedRules
+from northbound.api.audit import AuditedRules, Happening
 from northbound.api.broker import Broker
 from northbound.api.identity import Identity
 from northbound.api.mqtt_socket import MqttListener, mqtt_endpoint
@@ -208,6 +208,7 @@ class Api:
             streams=self._streams,
             authenticator=self._door,
             access=self._bounds,
+            audit=self._note,
             status=around.status,
             numbers=self.numbers,
             mqtt=mqtt_endpoint(self._broker, self._door, self._bounds, self.options.mqtt, origins=self.options.origins),
@@ -293,6 +294,10 @@ class Api:
         rules = AuditedRules(options.access, around.site.scheme)
         rules.audit = signin.audit
         return signin, rules
+
+    def _note(self, happened: Happening, who: Identity, words: str) -> None:
+        if self._signin.audit is not None:
+            self._signin.audit.decided(happened, who, words)
 
     def _published(self, _: Identity, message: Message) -> asyncio.Future[Any] | None:
         if self.options.publish == "north":

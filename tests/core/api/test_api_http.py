@@ -439,6 +439,13 @@ async def test_replay_sends_again(set_aside):
     assert [row["id"] for row in (await listed(set_aside))["dead_letters"]] == [third]
     assert (await set_aside.http.delete(f"/api/dead-letters/{third}")).json() == {"dropped": [third]}
     assert (await set_aside.get(f"/api/dead-letters/{third}")).status_code == 404
+    await set_aside.runtime.api._signin.audit.write()
+    noted = [json.loads(line) for line in set_aside.store.with_name("store.db.access.jsonl").read_text().splitlines()]
+    assert [(row["happened"], row["subject"], row["topic"]) for row in noted if "dead letters" in row["happened"]] == [
+        ("dead letters replayed", "admin", str(first)),
+        ("dead letters replayed", "admin", str(second)),
+        ("dead letters dropped", "admin", str(third)),
+    ]
 
 
 @pytest.mark.parametrize(
