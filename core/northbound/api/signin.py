@@ -34,7 +34,7 @@ _LOOK_SECONDS: Final = 1.0
 _TOKEN: Final = re.compile(r"ey[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*")
 _NOTHING: Final = SignInRefused("bad_credentials", "there is no token or API key in user name or password")
 _UNKNOWN: Final = "the API key is not known here"
-#: Whoever guesses ids of keys learns nothing from the time it takes.
+#: What a secret is compared with where there is no key of that id: the work is the same.
 _NOBODY: Final = ApiKey(id="00000000", name="", hash=apikeys.hash_secret("00000000", "nobody"))
 
 
