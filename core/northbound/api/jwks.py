@@ -98,8 +98,7 @@ class RemoteKeys:
 
     async def _fetch(self) -> None:
         try:
-            content = await asyncio.to_thread(_get, self.url, self._ca)
-            keys = parse(content, self._algorithms)
+            keys = await fetch(self.url, self._ca, self._algorithms)
         except JwksError as error:
             words = str(error)
             if self.error != words:
@@ -115,6 +114,11 @@ class RemoteKeys:
             self._fetched = self._clock()
             self._not_before = self._fetched + self._cooldown
             self._retry = _FIRST_RETRY_SECONDS
+
+
+async def fetch(url: str, ca: Path | None, algorithms: Iterable[str]) -> list[VerificationKey]:
+    """Return the keys that are published at ``url``; raises :class:`JwksError`."""
+    return parse(await asyncio.to_thread(_get, url, ca), algorithms)
 
 
 def parse(content: bytes, algorithms: Iterable[str]) -> list[VerificationKey]:
