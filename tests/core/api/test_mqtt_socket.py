@@ -10,7 +10,7 @@ import ssl
 import pytest
 import trustme
 import websockets
-from tests.support.broker import PASSWORD, People, served, value
+from tests.support.broker import PASSWORD, People, Rules, served, value
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from northbound import mqtt as m
@@ -303,6 +303,21 @@ async def test_mqtt_over_tls():
         _, writer = await asyncio.open_connection("127.0.0.1", site.port)  # no TLS
         writer.write(m.encode(connect_packet(), 5))
         await hang_up(writer)
+
+
+async def test_a_fault_of_ours_ends_only_the_connection_it_came_up_in(caplog):
+    class Faulty(Rules):
+        def publish(self, who, topic):
+            raise RuntimeError("a bug")
+
+    async with served(access=Faulty()) as site, dial(site) as one, dial(site) as two:
+        first, second = await signed_in(one, client_id="one"), await signed_in(two, client_id="two")
+        await first.send(m.Publish("a", b"x", 1, packet_id=1))
+        assert (await first.got(1))[0].reason == 131
+        await first.closed()
+        await second.send(m.Pingreq())
+        assert await second.got(1) == [m.Pingresp()]
+    assert "a packet could not be processed" in caplog.text
 
 
 async def test_the_end_says_goodbye():
