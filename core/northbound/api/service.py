@@ -149,7 +149,7 @@ class Api:
             "streams_conflated": self._streams.conflated,
             "streams_dropped": self._streams.dropped,
         }
-        return {**told, **counters, **streams}
+        return {**told, **counters, **streams, **self._signin.numbers()}
 
     # within
 
