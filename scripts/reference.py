@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pydantic
 
+from northbound.admission import AccessOptions, AccessRuleOptions, AuthOptions, IssuerOptions
 from northbound.cli.options import Option, of_model
 from northbound.config import (
     ConnectorOptions,
@@ -22,8 +23,10 @@ from northbound.config import (
     StoreOptions,
 )
 from northbound.connector import Connector
+from northbound.mqtt_options import MqttOptions
 from northbound.privacy.options import PrivacyOptions, RuleOptions
 from northbound.registry import Plugin, Registry
+from northbound.serving import ApiOptions
 
 DOCS = Path(__file__).parent.parent / "docs"
 TARGET = DOCS / "configuration.md"
@@ -98,6 +101,12 @@ def render() -> str:
         section("`[site]`", SiteOptions),
         section("`[store]`", StoreOptions),
         section("`[service]`", ServiceOptions),
+        section("`[api]`", ApiOptions, {"auth", "access", "mqtt"}),
+        section("`[api.mqtt]`", MqttOptions),
+        section("`[api.auth]`", AuthOptions, {"issuers"}),
+        section("`[api.auth.issuers.NAME]`", IssuerOptions),
+        section("`[api.access]`", AccessOptions, {"rules"}),
+        section("`[[api.access.rules]]`", AccessRuleOptions),
         section("`[sources.NAME]`, whatever the `type`", SourceOptions),
         *(plugin_section(row, SourceOptions) for row in ours if row.kind == "source"),
         section("`[connectors.NAME]`, whatever the `type`", ConnectorOptions),

@@ -3,6 +3,7 @@
 This is the whole public surface; a plugin needs no second import (and :mod:`northbound.mqtt` where it speaks MQTT).
 """
 
+from northbound.apikeys import ApiKey
 from northbound.connector import Connector
 from northbound.credentials import Credential
 from northbound.errors import (
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Address",
+    "ApiKey",
     "Cleared",
     "ConfigPath",
     "ConfigurationError",

@@ -59,11 +59,14 @@ class DeadLetters:
         with self._explained():
             return int(self._db.execute(f"SELECT count(*) FROM dead WHERE {where}", parameters).fetchone()[0])  # noqa: S608
 
-    def each(self, *, connector: str | None = None, topics: Sequence[str] = ()) -> Iterator[DeadLetter]:
-        """Give the dead letters, oldest first, of one connector and of topics that match any of some filters."""
+    def each(self, *, connector: str | None = None, topics: Sequence[str] = (), after: int = 0) -> Iterator[DeadLetter]:
+        """Give the dead letters, oldest first, of one connector and of topics that match any of some filters.
+
+        ``after``: only those behind that id.
+        """
         matcher = TopicMatcher(topics) if topics else None
         where, parameters = _of(connector)
-        last = 0
+        last = after
         while True:
             with self._explained():
                 found = schema.dead_letters(self._db, f"id > ? AND {where}", (last, *parameters), _CHUNK)

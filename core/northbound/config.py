@@ -18,6 +18,7 @@ from northbound.limits import Limits
 from northbound.payloads import MetadataForm, PayloadFormat, TimeUnit, ValueForm
 from northbound.privacy.options import PrivacyOptions
 from northbound.retry import RetryPolicy
+from northbound.serving import ApiOptions
 from northbound.topics import MISSING, TopicScheme, escape
 
 Profile = Literal["documented", "placeos"]
@@ -219,5 +220,6 @@ class FileModel(pydantic.BaseModel):
     store: StoreOptions = Field(default_factory=StoreOptions)
     privacy: PrivacyOptions = Field(default_factory=PrivacyOptions)
     service: ServiceOptions = ServiceOptions()
+    api: ApiOptions | None = None
     sources: dict[str, dict[str, Any]] = Field(default_factory=dict)
     connectors: dict[str, dict[str, Any]] = Field(default_factory=dict)

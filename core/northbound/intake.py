@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import Any, Final
 
 from northbound.engine import Engine
 from northbound.errors import NorthboundError, StoreError
@@ -44,8 +45,16 @@ class CommitTicket:
 class SourceIntake:
     """See :class:`northbound.Intake`; also keeps the source's numbers."""
 
-    def __init__(self, name: str, engine: Engine, store: Store, unblocked: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        store: Store,
+        unblocked: Callable[[], Awaitable[None]],
+        mount: Callable[[str, Any], AbstractContextManager[None]] | None = None,
+    ) -> None:
         self._name = name
+        self._mount = mount
         self._engine = engine
         self._store = store
         self._unblocked = unblocked
@@ -85,6 +94,12 @@ class SourceIntake:
     def refuse(self, where: str, reason: str) -> None:
         """Count and report input that never became an event; both texts may hold some of it, so rules apply."""
         self._count_refused(self.shareable(where), self.shareable(reason), 1)
+
+    def mounted(self, path: str, app: Any) -> AbstractContextManager[None]:
+        """Serve an ASGI application at ``path`` of the service's own HTTP server; see :class:`northbound.Intake`."""
+        if self._mount is None:
+            raise NorthboundError(f"{path} cannot be served: there is no HTTP server here")
+        return self._mount(path, app)
 
     def shareable(self, words: str) -> str:
         """Return words about an event after the privacy rules."""

@@ -21,6 +21,7 @@ from northbound.limits import Limits
 from northbound.privacy.detector import Detector
 from northbound.privacy.options import PrivacyOptions
 from northbound.registry import Plugin, PluginKind, Registry
+from northbound.serving import ApiOptions
 from northbound.shaping import METADATA_NAMES, STATE_NAMES, Template
 from northbound.source import Source
 
@@ -102,6 +103,7 @@ class Configuration(Struct, frozen=True):
     sources: tuple[SourceInstance, ...]
     privacy: PrivacyOptions
     detectors: tuple[DetectorInstance, ...]
+    api: ApiOptions | None = None
 
 
 def load_file(path: Path, registry: Registry, environment: Mapping[str, str] | None = None) -> Configuration:
@@ -167,6 +169,8 @@ class _Loader:
                 self._check_templates(connector, model.site)
             detectors = self._detectors(tree, model.privacy, sources)
             self._check_rules(model.privacy, model.site, tree)
+            if model.api is not None and (name := model.api.auth.api_keys_from) is not None:
+                self._check_key_source(name, sources)
         if not tree.get("sources"):
             self._problem("sources", "no source is configured", "add a [sources.NAME] table with a type")
         if not tree.get("connectors"):
@@ -182,6 +186,7 @@ class _Loader:
             tuple(s for s in sources if s.options.enabled),
             model.privacy,
             tuple(detectors),
+            model.api,
         )
 
     def _problem(self, key: str, message: str, remedy: str = "") -> None:
@@ -370,6 +375,14 @@ class _Loader:
             self._problem(where, f"no source is named {name!r}", _one_of([source.name for source in sources]))
         elif getattr(source.plugin.implementation, "people", None) is Source.people:
             self._problem(where, f"a source of type {source.plugin.type_name!r} knows no people", "name a file instead")
+
+    def _check_key_source(self, name: str, sources: Sequence[SourceInstance]) -> None:
+        source = next((source for source in sources if source.name == name), None)
+        where = "api.auth.api_keys_from"
+        if source is None or not source.options.enabled:
+            self._problem(where, f"no source is named {name!r}", _one_of([source.name for source in sources]))
+        elif getattr(source.plugin.implementation, "api_key", None) is Source.api_key:
+            self._problem(where, f"a source of type {source.plugin.type_name!r} knows no API keys", "leave it out")
 
     def _check_rules(self, privacy: PrivacyOptions, site: SiteOptions, tree: dict[str, Any]) -> None:
         levels = (*site.scheme.hierarchy, "system", "driver", "module", "state", "id")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from northbound import __version__
 from northbound.delivery import Worker
@@ -20,9 +21,16 @@ from northbound.engine import Engine
 from northbound.errors import ConfigurationError, NorthboundError, Problem
 from northbound.intake import SourceIntake, SourceRunner
 from northbound.loading import Configuration, ConnectorInstance, SourceInstance
+from northbound.message import Message
+from northbound.privacy.messages import MessagePolicy
 from northbound.protection import Protection
+from northbound.serving import ApiOptions
 from northbound.status import Counters, Status
 from northbound.store import SqliteStore
+
+if TYPE_CHECKING:
+    from northbound.api.service import Api
+    from northbound.api.sourcekeys import Lookup
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +52,8 @@ class Runtime:
         self._store: SqliteStore | None = None
         self._workers: dict[str, tuple[Worker, asyncio.Task[None]]] = {}
         self._sources: dict[str, tuple[SourceRunner, asyncio.Task[None]]] = {}
+        self._api: tuple[Api, asyncio.Task[None]] | None = None
+        self._mounted: dict[str, Any] = {}
         self._stop = asyncio.Event()
         self._started = time.monotonic()
         self._tasks: asyncio.TaskGroup
@@ -60,6 +70,11 @@ class Runtime:
     def shareable(self, words: str) -> str:
         """Return words (a line of a log) after the privacy rules, for whatever may have got into them."""
         return self._engine.shareable(words)
+
+    @property
+    def api(self) -> Api | None:
+        """The API, where there is one and it runs."""
+        return None if self._api is None else self._api[0]
 
     @property
     def failed_sources(self) -> list[str]:
@@ -94,6 +109,8 @@ class Runtime:
                 await self._retire(self.configuration.connectors)
                 for connector in self.configuration.connectors:
                     await self._start_connector(connector)
+                if self.configuration.api is not None and not once:
+                    await self._start_api(self.configuration.api)
                 self._begin_reading()
                 await asyncio.sleep(0)  # a source that waits for nothing runs
                 if started is not None:
@@ -146,6 +163,7 @@ class Runtime:
         for connector in configuration.connectors:
             if connector.name not in self._workers:
                 await self._start_connector(connector)
+        await self._reload_api(configuration.api)
         self._begin_reading()
         log.info("reloaded: %d connectors restarted, the others not touched", len(stopping))
 
@@ -211,13 +229,97 @@ class Runtime:
                 self._start_source(source)
 
     def _start_source(self, instance: SourceInstance) -> None:
-        runner = SourceRunner(instance, SourceIntake(instance.name, self._engine, self._opened, self._unblocked))
+        intake = SourceIntake(instance.name, self._engine, self._opened, self._unblocked, self._mount)
+        runner = SourceRunner(instance, intake)
         task = self._tasks.create_task(runner.run(), name=f"source {instance.name}")
         self._sources[instance.name] = (runner, task)
 
     async def _unblocked(self) -> None:
         while any(worker.blocks for worker, _ in self._workers.values()):  # noqa: ASYNC110 - the cause is on the disk
             await asyncio.sleep(_BLOCKED_POLL_SECONDS)
+
+    # the API
+
+    async def _start_api(self, options: ApiOptions) -> None:
+        from northbound.api.service import Api, Surroundings  # noqa: PLC0415 - starlette and uvicorn, where configured
+
+        around = Surroundings(
+            site=self.configuration.site,
+            store=self._opened,
+            status=self._shareable_status,
+            accept=self._accept,
+            lookup=self._key_lookup,
+            mounted=self._mounted,
+        )
+        api = Api(options, around)
+        await api.prepare()
+        self._api = (api, self._tasks.create_task(api.run(), name="API"))
+
+    async def _stop_api(self) -> None:
+        if self._api is not None:
+            _, task = self._api
+            self._api = None
+            await self._cancel(task)
+
+    async def _reload_api(self, options: ApiOptions | None) -> None:
+        """Leave it alone where nothing changed that it must begin again for."""
+        try:
+            if self._api is not None and options is not None and self._api[0].renew(options):
+                return
+            await self._stop_api()
+            if options is not None:
+                await self._start_api(options)
+        except NorthboundError as error:  # delivery goes on without it
+            log.error("%s", error)  # noqa: TRY400 - said in words
+
+    @contextmanager
+    def _mount(self, path: str, app: Any) -> Iterator[None]:
+        if self.configuration.api is None:
+            raise NorthboundError(f"{path} cannot be served: add an [api] table, or let the source listen itself")
+        if path in self._mounted:
+            raise NorthboundError(f"{path} is served by another source: one of them listens itself")
+        self._mounted[path] = app
+        try:
+            yield
+        finally:
+            del self._mounted[path]
+
+    def _shareable_status(self) -> Status:
+        """Return the status with the privacy rules applied to the words of others."""
+        status = self.status()
+        for connector in status.connectors:
+            connector.error = connector.error and self.shareable(connector.error)
+        for source in status.sources:  # its last refusal is shareable from the beginning
+            source.error = source.error and self.shareable(source.error)
+        return status
+
+    def _accept(self, message: Message) -> asyncio.Future[Any]:
+        """Store what a client published, after the privacy rules, so that it is delivered like a source's."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        try:
+            kept = self._permitted(message)
+        except NorthboundError as error:
+            done.set_exception(error)
+            return done
+        if kept is not None:
+            return self._opened.append([kept]).committed
+        done.set_result(None)  # a rule lets it go no further
+        return done
+
+    def _permitted(self, message: Message) -> Message | None:
+        policy = self._engine.policy
+        if not self._opened.has_room:
+            raise NorthboundError("the store's queue is full: later")
+        if policy is None:
+            return message
+        if not self._protection.ready.is_set():
+            raise NorthboundError("the privacy rules have yet to learn whom they look for: later")
+        policy.begin(time.time_ns() // 1_000_000)
+        return MessagePolicy(policy, self._engine.scheme, self.configuration.site.payloads).apply(message)
+
+    def _key_lookup(self, options: ApiOptions) -> Lookup | None:
+        found = _find(self.configuration.sources, options.auth.api_keys_from or "")
+        return found.create().api_key if isinstance(found, SourceInstance) else None
 
     # stopping
 
@@ -240,6 +342,7 @@ class Runtime:
             drain = self.configuration.service.drain.total_seconds()
             _, late = await asyncio.wait(tasks, timeout=drain)
             await self._cancel(*late)
+        await self._stop_api()
         self.undelivered = max((worker.status().backlog for worker, _ in self._workers.values()), default=0)
         if self.undelivered:
             log.warning(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol
 
 import pydantic
 
+from northbound.apikeys import ApiKey
 from northbound.events import Event
 from northbound.fields import NoOptions
 
@@ -45,6 +47,13 @@ class Intake(Protocol):
     def refuse(self, where: str, reason: str) -> None:
         """Count and report input that never became an event; ``where`` is a line number or a topic."""
 
+    def mounted(self, path: str, app: Any) -> AbstractContextManager[None]:
+        """Serve an ASGI application at exactly ``path`` of the service's own HTTP server, while the context lasts.
+
+        Who may call it is the application's to check. Raises :class:`northbound.NorthboundError` where the service has
+        no ``[api]``, or the path is taken.
+        """
+
 
 class Source:
     """Brings state in. ``config`` is an instance of ``Config``, ``name`` its name in the configuration."""
@@ -77,5 +86,14 @@ class Source:
 
         Called before :meth:`run`, on a connection of its own, and again now and then. Only a source with a user table
         has an answer.
+        """
+        raise NotImplementedError
+
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        """Return the API key with this id that the source's own system has made; ``None`` where there is none.
+
+        Called often, on a connection of its own, also before :meth:`run`: whenever somebody signs in to the API with a
+        key that is not ours, and every few seconds while they are there. Raise where nobody can say. Only a source of
+        a system with such keys (PlaceOS) has an answer.
         """
         raise NotImplementedError

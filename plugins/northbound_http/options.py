@@ -62,6 +62,10 @@ class Options(pydantic.BaseModel):
         tuple[Annotated[str, pydantic.AfterValidator(_address)], ...],
         pydantic.BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]),
     ] = Field(("127.0.0.1:8080",), min_length=1, max_length=16, description="Where to listen: host:port, or several.")
+    on_api: bool = Field(
+        False,
+        description="true: served where [api] listens; 'listen' and the keys of TLS do not count.",
+    )
     token: SecretStr | None = Field(
         None, description="What clients send as 'Authorization: Bearer'. Required unless only this machine can connect."
     )
@@ -103,6 +107,8 @@ class Options(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _safe(self) -> Options:
+        if self.on_api and self.token is None:
+            raise ValueError("set a token: on_api lets everybody post who reaches the API")
         if self.token is None and not all(address.loopback for address in self.addresses):
             raise ValueError("set a token: others than this machine can connect to where it listens")
         if (self.certificate is None) != (self.private_key is None):

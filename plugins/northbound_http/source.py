@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import asyncio
+from typing import ClassVar, Final
 
 import pydantic
 
 import northbound
 from northbound_http.options import Address, Options
+
+#: Where events are taken.
+PATH: Final = "/api/events"
 
 
 class HttpSource(northbound.Source):
@@ -22,16 +26,22 @@ class HttpSource(northbound.Source):
     @property
     def origin(self) -> str:
         """The addresses clients post to."""
+        if self.config.on_api:
+            return PATH
         scheme = "https" if self.config.certificate else "http"
-        return ", ".join(f"{scheme}://{where}/api/events" for where in self.config.listen)
+        return ", ".join(f"{scheme}://{where}{PATH}" for where in self.config.listen)
 
     async def run(self, intake: northbound.Intake) -> None:
         """Serve until cancelled, then finish the requests under way."""
         from northbound_http.app import build  # noqa: PLC0415 - starlette, only where it is configured
         from northbound_http.server import serve  # noqa: PLC0415 - uvicorn, only where it is configured
 
+        app = build(intake, self.config)
+        if self.config.on_api:
+            with intake.mounted(PATH, app):
+                await asyncio.Event().wait()  # until cancelled
         try:
-            await serve(build(intake, self.config), self.config, self._started)
+            await serve(app, self.config, self._started)
         finally:
             self.addresses = ()
 

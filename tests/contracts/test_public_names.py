@@ -9,6 +9,7 @@ from northbound import errors
 
 PUBLIC = [
     "Address",
+    "ApiKey",
     "Cleared",
     "ConfigPath",
     "ConfigurationError",

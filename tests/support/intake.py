@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 from northbound import Event, Message, Source
 from northbound.engine import Engine
@@ -58,6 +58,7 @@ class RecordingIntake:
         self._waiting: deque = deque()
         self._room = asyncio.Condition()
         self._closed = False
+        self.mounts: dict = {}
 
     @property
     def events(self) -> list[Event]:
@@ -102,6 +103,14 @@ class RecordingIntake:
 
     def refuse(self, where: str, reason: str) -> None:
         self.refusals.append((where, reason))
+
+    @contextmanager
+    def mounted(self, path, app):
+        self.mounts[path] = app
+        try:
+            yield
+        finally:
+            del self.mounts[path]
 
     def killed(self) -> RecordingIntake:
         """Return the intake that the next process sees: what was not committed is gone."""

@@ -3,70 +3,24 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from base64 import b64encode
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import msgspec
-import pydantic
 from rich.text import Text
 
 from northbound.administration import DeadLetters, is_running
 from northbound.cli.output import console, emit, listing, note, on_terminal, say
 from northbound.cli.parameters import json_option
+from northbound.cli.place import Place, placed
 from northbound.cli.words import clean, plural, size, when
-from northbound.config import StoreOptions
-from northbound.loading import load_file
-from northbound.registry import Registry
 from northbound.store.records import DeadLetter
 from northbound.topics import filter_problem
 
-_DEFAULT_CONFIG = "northbound.toml"
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class _Place:
-    """Which store is meant, and which connectors its service has where that is known."""
-
-    def __init__(self, config: str | None, store: str | None) -> None:
-        if config is not None and store is not None:
-            raise click.UsageError("--config and --store both name the store: give one of them")
-        self.connectors: set[str] | None = None
-        if store is not None:
-            self.path = Path(store)
-            return
-        path = Path(config or _DEFAULT_CONFIG)
-        if config is None and not path.exists():
-            raise click.UsageError(f"no {_DEFAULT_CONFIG} here: name one with --config, or the store with --store")
-        self._read(path)
-
-    def _read(self, path: Path) -> None:
-        """Take what is needed and no more: the secrets of the connectors may not be at hand in this shell."""
-        try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8"))
-            options = tree.get("store", {})
-            if "${" in str(options):
-                raise ValueError("its references are for the loader")  # noqa: TRY301
-            found = StoreOptions.model_validate(options, context={"base": path.parent})
-            self.connectors = set(tree.get("connectors", {}))
-        except (OSError, ValueError, TypeError, RecursionError, pydantic.ValidationError):
-            configuration = load_file(path, Registry())  # says in words what is wrong
-            found = configuration.store
-            self.connectors = {connector.name for connector in configuration.connectors}
-        self.path = found.path
-
-
-def _placed(command: F) -> F:
-    command = click.option("--store", type=click.Path(), help="The store itself, where no configuration is at hand.")(
-        command
-    )
-    return click.option(
-        "--config", type=click.Path(), help=f"The configuration that names the store. Default: {_DEFAULT_CONFIG}."
-    )(command)
 
 
 @click.group()
@@ -83,7 +37,7 @@ def deadletters() -> None:
 
 
 @deadletters.command("list")
-@_placed
+@placed
 @click.option("--connector", help="Only those of this connector.")
 @click.option("--topic", "topics", multiple=True, metavar="FILTER", help="Only topics that match; '+' and '#' work.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 100_000), help="At most so many.")
@@ -99,7 +53,7 @@ def list_(
     for topic_filter in topics:
         if problem := filter_problem(topic_filter):
             raise click.UsageError(f"--topic {topic_filter!r} {problem}")
-    place = _Place(config, store)
+    place = Place(config, store)
     with DeadLetters(place.path, read_only=True) as letters:
         found = [_row(letter) for letter in islice(letters.each(connector=connector, topics=topics), limit + 1)]
         total = letters.count(connector)
@@ -140,7 +94,7 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
 
 @deadletters.command()
 @click.argument("number", metavar="ID", type=click.IntRange(min=1))
-@_placed
+@placed
 @json_option
 def show(number: int, config: str | None, store: str | None, *, as_json: bool) -> None:
     """Show one dead letter, its payload included.
@@ -148,7 +102,7 @@ def show(number: int, config: str | None, store: str | None, *, as_json: bool) -
     \b
     northbound deadletters show 17
     """  # noqa: D301 - \b keeps click from joining the lines
-    with DeadLetters(_Place(config, store).path, read_only=True) as letters:
+    with DeadLetters(Place(config, store).path, read_only=True) as letters:
         letter = letters.get(number)
     message = letter.message
     row: dict[str, Any] = {
@@ -218,7 +172,7 @@ def _missing(asked: list[int], found: list[int]) -> int:
 @deadletters.command()
 @_chosen
 @click.option("--force", is_flag=True, help="Also where a newer value of the topic has been sent since.")
-@_placed
+@placed
 @json_option
 def replay(
     ids: tuple[int, ...],
@@ -239,7 +193,7 @@ def replay(
     northbound deadletters replay 17 18
     northbound deadletters replay --connector aws
     """  # noqa: D301 - \b keeps click from joining the lines
-    place = _Place(config, store)
+    place = Place(config, store)
     with DeadLetters(place.path) as letters:
         asked = _choice(letters, ids, connector, every=every)
         owners = _owners(letters, asked, connector) if place.connectors is not None else set()
@@ -268,7 +222,7 @@ def _owners(letters: DeadLetters, asked: list[int], connector: str | None) -> se
 @deadletters.command()
 @_chosen
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_placed
+@placed
 @json_option
 def drop(
     ids: tuple[int, ...],
@@ -286,7 +240,7 @@ def drop(
     northbound deadletters drop 17
     northbound deadletters drop --all --yes
     """  # noqa: D301 - \b keeps click from joining the lines
-    place = _Place(config, store)
+    place = Place(config, store)
     with DeadLetters(place.path) as letters:
         asked = _choice(letters, ids, connector, every=every)
         if asked and not ids and not yes:

@@ -12,7 +12,7 @@ import time
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from msgspec import Struct, structs
@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.text import Text
 
 from northbound import NorthboundError
+from northbound.api.keyfile import KeyFile, path_beside
 from northbound.cli import broker, logs, proof
 from northbound.cli.clouds import Clouds
 from northbound.cli.live import LiveView, PlainView
@@ -33,14 +34,19 @@ from northbound.registry import Registry
 from northbound.runtime import Runtime
 from northbound.status import Status
 
+if TYPE_CHECKING:
+    from northbound.api.service import Api
+
 _ELSEWHERE_SECONDS: Final = 20.0
 _STORE: Final = "northbound.db"
 _SENT: Final = "sent.jsonl"
 _CLOUDS: Final = "clouds"
 _LARGEST_DRAWN_LOG: Final = 1_048_576
 
+_ORG: Final = "org-campus"
+
 _CONFIGURATION = """\
-# A simulated campus, delivered to a file and to a Mosquitto on this machine.
+# A simulated campus, delivered to a file and to a Mosquitto on this machine, and served to applications.
 
 [store]
 path = "{store}"
@@ -48,8 +54,13 @@ path = "{store}"
 [service]
 log_level = "warning"
 
+[api]
+listen = "127.0.0.1:{http}"           # the dashboard, /api/…, and MQTT over WebSocket at /api/mqtt/
+mqtt_listen = "127.0.0.1:0"           # MQTT without WebSocket
+
 [sources.campus]
 type = "simulator"
+org = "{org}"
 rate = {rate:g}                       # changes a second
 
 [connectors.file]
@@ -65,23 +76,33 @@ url = "mqtt://127.0.0.1:{port}"
 
 
 class _Demo(Struct):
-    """What one demo has: its folder, its broker's port where there is one, its configuration."""
+    """What one demo has: its folder, its broker's port where there is one, its configuration, a token for each role."""
 
     folder: Path
     port: int | None
     text: str
     duration: float | None
+    reader: str
+    admin: str
     clouds: Clouds | None = None
 
     @property
     def sent(self) -> Path:
         return self.folder / _SENT
 
-    @property
-    def hint(self) -> str:
-        if self.port is None:
-            return f"tail -f {self.sent}"
-        return f"look: mosquitto_sub -h 127.0.0.1 -p {self.port} -t 'placeos/#' -v"
+    def invitation(self, api: Api) -> list[tuple[str, str]]:
+        """Return how to look at it: with what, and the address or command."""
+        (http, *_), (mqtt, *_) = api.addresses, api.mqtt_addresses
+        look = f"-u {self.reader} -t 'placeos/#' -v"
+        return [
+            ("dashboard, as admin", f"{api.url}/#token={self.admin}"),
+            ("dashboard, as reader", f"{api.url}/#token={self.reader}"),
+            ("a reader's token", self.reader),
+            ("an admin's token", self.admin),
+            ("with Mosquitto", f"mosquitto_sub -h 127.0.0.1 -p {mqtt.port} {look}"),
+            ("with MQTT.js", f"npx mqtt sub -l ws -h 127.0.0.1 -p {http.port} --path /api/mqtt/ {look}"),
+            ("with northbound", f"northbound tail --store {self.folder / _STORE}"),
+        ]
 
 
 @click.command()
@@ -96,18 +117,34 @@ class _Demo(Struct):
 @click.option(
     "--twins", is_flag=True, help="Also into AWS IoT Core, Azure IoT Hub and Pub/Sub, as twins on this machine."
 )
+@click.option(
+    "--port",
+    "http",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    help="Where the dashboard listens on this machine. Default: a free one.",
+)
 @click.option("--dir", "folder", type=click.Path(file_okay=False), help="Keep the files here. Default: none is kept.")
 @click.option("--show-config", is_flag=True, help="Print the configuration that the demo runs, and end.")
 @json_option
 def demo(
-    duration: timedelta | None, rate: float, folder: str | None, *, twins: bool, show_config: bool, as_json: bool
+    duration: timedelta | None,
+    rate: float,
+    http: int,
+    folder: str | None,
+    *,
+    twins: bool,
+    show_config: bool,
+    as_json: bool,
 ) -> int:
     """Show it all on this machine: no account, no configuration.
 
     A simulated campus goes through the engine and the store into a file and into a Mosquitto that the demo starts for
     itself, where that is installed; with --twins also, by the clouds' own SDKs, into local servers that behave as the
-    clouds do, their sign-in and their limits included. At the end it counts: what was accepted, what each destination
-    acknowledged, what the file, the broker and the twins really hold. The status is 0 only if all of it agrees.
+    clouds do, their sign-in and their limits included. The dashboard shows it, and any MQTT client may look: the demo
+    prints where, with a token each for a reader and an admin. At the end it counts: what was accepted, what each
+    destination acknowledged, what the file, the broker and the twins really hold. The status is 0 only if all of it
+    agrees.
 
     \b
     northbound demo
@@ -115,7 +152,7 @@ def demo(
     northbound demo --duration 20s --rate 1000 --dir ./demo
     """  # noqa: D301 - \b keeps click from joining the lines
     if show_config:
-        click.echo(_configuration(rate, broker.free_port()), nl=False)
+        click.echo(_configuration(rate, broker.free_port(), http), nl=False)
         return 0
     # Outside the event loop, too, what was begun is to be ended: the broker, the folder.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -129,8 +166,9 @@ def demo(
         registry = Registry()
         port = _start_broker(stack, registry, path)
         clouds = _start_clouds(stack, registry, path) if twins else None
-        text = _configuration(rate, port) + (clouds.text if clouds is not None else "")
-        plan = _Demo(path, port, text, seconds, clouds)
+        text = _configuration(rate, port, http) + (clouds.text if clouds is not None else "")
+        reader, admin = _make_keys(path / _STORE)
+        plan = _Demo(path, port, text, seconds, reader, admin, clouds)
         return _run(plan, registry, as_json=as_json, kept=folder is not None)
 
 
@@ -138,8 +176,16 @@ def _interrupt(number: int, _: object) -> None:
     sys.exit(128 + number)
 
 
-def _configuration(rate: float, port: int | None) -> str:
-    text = _CONFIGURATION.format(store=_STORE, sent=_SENT, rate=rate)
+def _make_keys(store: Path) -> tuple[str, str]:
+    """Return a reader's and an admin's token."""
+    keys = KeyFile(path_beside(store))
+    _, reader = keys.create("reader", role="user", org=_ORG, scopes=("mqtt.read",))
+    _, admin = keys.create("admin", role="admin", org=_ORG, scopes=("mqtt",))
+    return reader, admin
+
+
+def _configuration(rate: float, port: int | None, http: int) -> str:
+    text = _CONFIGURATION.format(store=_STORE, sent=_SENT, rate=rate, org=_ORG, http=http)
     return text if port is None else text + _BROKER.format(port=port)
 
 
@@ -207,18 +253,30 @@ def _run(plan: _Demo, registry: Registry, *, as_json: bool, kept: bool) -> int:
 async def _watch(service: Service, plan: _Demo, *, drawn: bool, err: bool) -> None:
     """Show the present, and stop the service when it is time."""
     began = time.monotonic()
+    api = service.runtime.api
+    assert api is not None  # noqa: S101 - the configuration above
+    _invite(plan.invitation(api), err=err)
     if not drawn:
         view = PlainView(err=err)
-        click.echo(f"a simulated campus runs; {plan.hint}", err=err)
+        click.echo("a simulated campus runs", err=err)
         await _each(service, plan, began, view.seconds, view.show)
         return
-    live = LiveView(duration=plan.duration, sent=plan.sent, hint=plan.hint)
+    live = LiveView(duration=plan.duration, sent=plan.sent, hint=f"the dashboard: {api.url}")
     with Live(console=console(), auto_refresh=False, transient=True) as screen:
 
         def show(status: Status, elapsed: float) -> None:
             screen.update(live.draw(status, elapsed), refresh=True)
 
         await _each(service, plan, began, live.seconds, show)
+
+
+def _invite(lines: list[tuple[str, str]], *, err: bool) -> None:
+    """Say how to look at it; each line ready to be copied whole."""
+    for what, how in lines:
+        if on_terminal() and not err:
+            console().print(Text(f"{what:<21}", style="dim") + Text(how), soft_wrap=True)
+        else:
+            click.echo(f"{what:<21}{how}", err=err)
 
 
 async def _each(service: Service, plan: _Demo, began: float, pause: float, show: object) -> None:

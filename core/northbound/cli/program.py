@@ -31,7 +31,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "connectors": ("northbound.cli.plugins:connectors", "Show which destinations can be configured, and how."),
     "sources": ("northbound.cli.plugins:sources", "Show which sources can be configured, and how."),
     "schema": ("northbound.cli.schema:schema", "Print the JSON Schema of the configuration."),
+    "status": ("northbound.cli.status:status", "Show the running service: connectors, backlog, errors."),
+    "tail": ("northbound.cli.tail:tail", "Show values as they change, at topics that match FILTER."),
     "deadletters": ("northbound.cli.deadletters:deadletters", "Look at what was set aside; send or drop it."),
+    "keys": ("northbound.cli.keys:keys", "Make and revoke API keys."),
     "completion": ("northbound.cli.completion:completion", "Print the script that completes commands in a shell."),
 }
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from northbound.errors import DeliveryError, PartialDelivery, Rejected
-from northbound.mqtt.encoder import encode, publish_head
+from northbound.mqtt.encoder import publish_head
 from northbound.mqtt.errors import ProtocolError
+from northbound.mqtt.exchange import Exchange
 from northbound.mqtt.options import MAX_WINDOW, ServerLimits
-from northbound.mqtt.packets import Puback, Pubcomp, Publish, Pubrec, Pubrel
+from northbound.mqtt.packets import Puback, Publish, Pubrec
 from northbound.mqtt.properties import MAX_VARINT, NONE
-from northbound.mqtt.reasons import FAILURE, PACKET_ID_NOT_FOUND, PROTOCOL, publish_error
+from northbound.mqtt.reasons import publish_error
 
 _LARGEST = MAX_VARINT + 5
 # Before version 5 a broker cannot announce its bound. Mosquitto drops QoS 2 beyond 20 in flight when its queue is full,
@@ -63,31 +64,19 @@ class Batch:
 _Entry = tuple[Batch, int, float]  # whose message, which, when it was sent
 
 
-class Outbound:
+class Outbound(Exchange[_Entry]):
     """The sending half of a session."""
 
     def __init__(self, version: int, max_inflight: int, *, aliases: bool = True) -> None:
-        self._version = version
+        super().__init__(version)
         self._max_inflight = max_inflight
         self._use_aliases = aliases
         self._queue: deque[Batch] = deque()
-        self._inflight: dict[int, _Entry] = {}  # until PUBACK or PUBREC, in the order sent
-        self._exactly_once: set[int] = set()  # those of them with QoS 2
-        self._released: dict[int, _Entry] = {}  # from PUBREC until PUBCOMP
-        self._again: deque[int] = deque()  # to be sent again after a reconnect
-        self._last_id = 0
         self._aliases: dict[str, int] = {}
         self._limits = ServerLimits()
         self._room = 0
         self._largest = _LARGEST
         self._alias_room = 0
-        self.reserved: set[int] = set()  # identifiers of SUBSCRIBE and UNSUBSCRIBE
-        self.unknown = 0  # acknowledgements for which there was no message
-
-    @property
-    def inflight(self) -> int:
-        """The number of messages sent and not settled."""
-        return len(self._inflight) + len(self._released)
 
     @property
     def window(self) -> int:
@@ -98,16 +87,6 @@ class Outbound:
         """Return when the message that has waited longest for its acknowledgement was sent."""
         times = [next(iter(table.values()))[2] for table in (self._inflight, self._released) if table]
         return min(times) if times else None
-
-    def next_id(self) -> int:
-        """Return a packet identifier that is not in use."""
-        packet_id = self._last_id
-        inflight, released, reserved = self._inflight, self._released, self.reserved
-        while True:
-            packet_id = packet_id + 1 if packet_id < 65_535 else 1
-            if packet_id not in inflight and packet_id not in released and packet_id not in reserved:
-                self._last_id = packet_id
-                return packet_id
 
     # -- a connection begins and ends -----------------------------------------------------------------------------
 
@@ -124,8 +103,7 @@ class Outbound:
         for table in (self._inflight, self._released):
             for packet_id, (batch, index, _sent) in table.items():
                 table[packet_id] = (batch, index, now)
-        self._again = deque(self._inflight)
-        out += [encode(Pubrel(packet_id), self._version) for packet_id in self._released]
+        self.resume(out)
 
     def lose(self, error: DeliveryError, *, keep: bool) -> None:
         """Tell every caller that its unsettled messages failed; with ``keep`` what was sent stays for a resumption."""
@@ -146,13 +124,6 @@ class Outbound:
             done, batch.on_done = batch.on_done, None
             if done is not None:
                 done()
-
-    def forget(self) -> None:
-        """Start anew: nothing is in flight any more."""
-        self._inflight.clear()
-        self._exactly_once.clear()
-        self._released.clear()
-        self._again.clear()
 
     # -- sending ------------------------------------------------------------------------------------------------
 
@@ -259,45 +230,14 @@ class Outbound:
 
     # -- acknowledgements ---------------------------------------------------------------------------------------
 
-    def puback(self, packet: Puback) -> None:
-        """Settle a message of QoS 1."""
-        packet_id = packet.packet_id
-        if self._exactly_once and packet_id in self._exactly_once:
-            raise ProtocolError(PROTOCOL, "a PUBACK for a message of QoS 2")
-        entry = self._inflight.pop(packet_id, None)
-        if entry is None:
-            self.unknown += 1
-        elif packet.reason < FAILURE:
-            entry[0].settle()
-        else:
-            entry[0].fail(entry[1], publish_error(packet.reason, packet.properties.reason_string))
+    def settled(self, entry: _Entry) -> None:
+        """Settle the message within its batch."""
+        entry[0].settle()
 
-    def pubrec(self, packet: Pubrec, out: list[bytes], now: float) -> None:
-        """Answer with PUBREL; a refusal settles the message."""
-        packet_id = packet.packet_id
-        if packet_id in self._released:
-            out.append(encode(Pubrel(packet_id), self._version))
-            return
-        entry = self._inflight.get(packet_id)
-        if entry is None:
-            self.unknown += 1
-            if packet.reason < FAILURE:
-                out.append(encode(Pubrel(packet_id, PACKET_ID_NOT_FOUND), self._version))
-            return
-        if packet_id not in self._exactly_once:
-            raise ProtocolError(PROTOCOL, "a PUBREC for a message of QoS 1")
-        del self._inflight[packet_id]
-        self._exactly_once.discard(packet_id)
-        if packet.reason >= FAILURE:
-            entry[0].fail(entry[1], publish_error(packet.reason, packet.properties.reason_string))
-            return
-        self._released[packet_id] = (entry[0], entry[1], now)
-        out.append(encode(Pubrel(packet_id), self._version))
+    def refused(self, entry: _Entry, packet: Puback | Pubrec) -> None:
+        """Settle it with the broker's words."""
+        entry[0].fail(entry[1], publish_error(packet.reason, packet.properties.reason_string))
 
-    def pubcomp(self, packet: Pubcomp) -> None:
-        """Settle a message of QoS 2: it was released, so it was taken, whatever the reason says of the identifier."""
-        entry = self._released.pop(packet.packet_id, None)
-        if entry is None:
-            self.unknown += 1
-        else:
-            entry[0].settle()
+    def released(self, entry: _Entry, now: float) -> _Entry:
+        """Wait for PUBCOMP from now on."""
+        return entry[0], entry[1], now

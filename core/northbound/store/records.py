@@ -120,6 +120,9 @@ class Store(Protocol):
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call ``wake`` after every commit of messages; returns how to stop that."""
 
+    def listen(self, listener: Callable[[Sequence[Message]], None]) -> Callable[[], None]:
+        """Call ``listener`` with every batch when it is on disk; returns how to stop that."""
+
     def append(self, messages: Sequence[Message], source: str | None, checkpoint: bytes | None) -> Append:
         """Queue a batch. Await its ``committed`` to know that it is on disk."""
 

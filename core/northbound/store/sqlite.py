@@ -85,6 +85,7 @@ class SqliteStore:
         self._tail = Tail(_TAIL_BYTES)
         self._progress: dict[str, Progress] = {}
         self._wakers: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[Sequence[Message]], None]] = []
         self._queued = 0
         self._queued_bytes = 0
         self._unfinished: dict[int, Append] = {}
@@ -104,6 +105,11 @@ class SqliteStore:
         self._lock.take()
 
     # in
+
+    @property
+    def has_room(self) -> bool:
+        """Whether not too much is queued."""
+        return self._has_room.is_set()
 
     async def room(self) -> None:
         """Wait while too much is queued."""
@@ -140,6 +146,8 @@ class SqliteStore:
                 for progress in self._progress.values():
                     progress.backlog += count
                     progress.backlog_bytes += append.size
+                for listener in self._listeners:
+                    listener(append.messages)
             if not append.committed.done():
                 append.committed.set_result(append.first + count - 1)
         if self._queued < _QUEUED_MESSAGES // 2 and self._queued_bytes < _QUEUED_BYTES // 2:
@@ -189,6 +197,11 @@ class SqliteStore:
         """Call ``wake`` after every commit of messages; returns how to stop that."""
         self._wakers.append(wake)
         return lambda: self._wakers.remove(wake)
+
+    def listen(self, listener: Callable[[Sequence[Message]], None]) -> Callable[[], None]:
+        """Call ``listener`` with every batch when it is on disk; returns how to stop that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def settle(self, settlement: Settlement) -> None:
         """Queue what a connector has come to; later ones for the same connector are joined with it."""

@@ -11,7 +11,7 @@ import sys
 import pytest
 from privacy_rules import EMAIL, NOW, engine, rule, state
 
-from northbound.privacy import audit
+from northbound import journal
 from northbound.privacy.audit import AuditLog
 from northbound.privacy.policy import Act
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_written_is_kept_and_said_once(tmp_path, caplog):
 
 
 def test_beyond_a_bound_the_oldest_are_lost_and_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(audit, "_MOST_WAITING", 10)
+    monkeypatch.setattr(journal, "MOST_WAITING", 10)
     folder = tmp_path / "folder"
     log = AuditLog(folder / "audit.jsonl", max_bytes=65_536, files=2)
     for number in range(25):

@@ -1,0 +1,105 @@
+"""One client's connection over whatever carries bytes: read, sign in, write, in two tasks that end together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from northbound.api.broker import Broker
+from northbound.api.identity import Authenticator, SignInRefused
+from northbound.api.link import Link
+from northbound.mqtt.reasons import IMPLEMENTATION_SPECIFIC
+
+_CHUNK: Final = 64 * 1024  # bytes of messages written at once
+_ANSWERS: Final = 64 * 1024  # bytes of answers a client may leave unread before it is read no further
+
+log = logging.getLogger("northbound.api")
+
+
+class Wire(Protocol):
+    """What carries the bytes."""
+
+    async def read(self) -> bytes | None:
+        """Return what came, None at the end."""
+        ...
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Send whole packets; return when there is room for more. Raises ``OSError`` when the client is gone."""
+        ...
+
+    def abort(self) -> None:
+        """End it at once, whatever is still to be written."""
+        ...
+
+
+async def converse(broker: Broker, authenticator: Authenticator, address: str, wire: Wire) -> bool:
+    """Serve one client until either side ends it; return False where there are too many already."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    link = broker.open(address, ready.set, wire.abort)
+    if link is None:
+        return False
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(_read(link, wire, authenticator, ready), name="mqtt reader")
+            try:
+                await _write(link, wire, ready)
+            except OSError:
+                link.lose("the connection was lost", loop.time())
+            reading.cancel()
+    finally:
+        broker.part(link)
+    return True
+
+
+async def _read(link: Link, wire: Wire, authenticator: Authenticator, ready: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    while not link.over:
+        data = await wire.read()
+        if data is None:
+            link.lose("the connection was lost", loop.time())
+            return
+        try:
+            link.receive(data, loop.time())
+        except Exception:  # a fault of ours ends the connection it came up in, and no other [MQTT-4.8.0-2] of 3.1.1
+            log.exception("a packet could not be processed; its connection is ended")
+            link.disconnect(IMPLEMENTATION_SPECIFIC, "the server has failed", loop.time())
+        if link.stranger is not None:
+            await _sign_in(link, authenticator)
+        ready.set()
+        while link.server.pending > _ANSWERS and not link.over:  # it asks and does not listen
+            link.server.unheard(loop.time())
+            await asyncio.sleep(0.05)
+
+
+async def _sign_in(link: Link, authenticator: Authenticator) -> None:
+    connect, loop = link.stranger, asyncio.get_running_loop()
+    if connect is None:
+        return
+    try:
+        async with asyncio.timeout(link.sign_in_timeout):
+            who = await authenticator.sign_in(connect.username, connect.password, address=link.address)
+    except SignInRefused as refusal:
+        link.turn_away(refusal, loop.time())
+    except TimeoutError:
+        link.fail(loop.time())
+    except Exception:  # whatever a key store or an issuer can fail with: it is this client that is refused
+        log.exception("signing in failed")
+        link.fail(loop.time())
+    else:
+        link.admit(who, loop.time())
+
+
+async def _write(link: Link, wire: Wire, ready: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await ready.wait()
+        ready.clear()
+        while pieces := link.output(loop.time(), _CHUNK):
+            link.stalled_since = loop.time()
+            await wire.write(pieces)
+            link.stalled_since = None
+        if link.over:
+            return

@@ -1,0 +1,232 @@
+"""MQTT over WebSocket as an ASGI application, and over plain TCP and TLS.
+
+Over WebSocket (section 6 of the specification) packets and messages need not fall together. From a client they are
+split and joined at will: MQTT.js sends one CONNECT as a dozen messages, so bytes are limited, not messages. To a client
+that asked for ``mqtt`` the packets of one turn of the event loop go in one message, which is worth a factor of four; to
+one that asked for ``mqttv3.1`` each packet goes in one of its own: the old Paho JavaScript reads one packet a message
+and loses the rest without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as tls
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from northbound.api.broker import Broker
+from northbound.api.conversation import converse
+from northbound.api.identity import Access, Authenticator
+from northbound.mqtt_options import MqttOptions
+
+Scope = MutableMapping[str, Any]
+AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, AsgiReceive, AsgiSend], Awaitable[None]]
+
+_SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")  # in the order of our liking
+_TEXT_REFUSED: Final = 1003  # RFC 6455, section 7.4.1: a kind of data that is not accepted
+_TRY_LATER: Final = 1013  # IANA's registry of close codes
+_READ: Final = 64 * 1024
+
+
+def mqtt_endpoint(
+    broker: Broker,
+    authenticator: Authenticator,
+    access: Access,  # noqa: ARG001 - the broker has it; here so that both transports are made alike
+    options: MqttOptions,  # noqa: ARG001 - as above
+    *,
+    origins: Sequence[str] = (),
+) -> AsgiApp:
+    """Return the ASGI application. ``origins`` are those of web pages that may connect, beside our own; ``*``: all."""
+    allowed = frozenset(origin.rstrip("/").lower() for origin in origins)
+
+    async def endpoint(scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
+        if scope["type"] != "websocket":
+            await _respond(send, "http", 426, b"this is MQTT over WebSocket\n", [(b"upgrade", b"websocket")])
+            return
+        await receive()  # websocket.connect
+        if not _origin_allowed(scope, allowed):
+            await _respond(send, "websocket.http", 403, b"this origin is not allowed\n")
+            return
+        offered = [name for name in _SUBPROTOCOLS if name in scope["subprotocols"]]
+        if not offered:  # [MQTT-6.0.0-3]
+            await _respond(send, "websocket.http", 400, b"the subprotocol is mqtt or mqttv3.1\n")
+            return
+        await send({"type": "websocket.accept", "subprotocol": offered[0]})
+        client = scope.get("client")
+        wire = _WebSocket(receive, send, apart=offered[0] == "mqttv3.1")
+        served = await converse(broker, authenticator, client[0] if client else "", wire)
+        await wire.close(1000 if served else _TRY_LATER)
+
+    return endpoint
+
+
+def _origin_allowed(scope: Scope, allowed: frozenset[str]) -> bool:
+    """Say whether a web page may connect; what is no browser names no origin."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    origin = headers.get(b"origin")
+    if origin is None or "*" in allowed:
+        return True
+    text = origin.decode("latin-1").lower()
+    return text in allowed or urlsplit(text).netloc == headers.get(b"host", b"").decode("latin-1").lower()
+
+
+async def _respond(
+    send: AsgiSend, kind: str, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    plain = [(b"content-type", b"text/plain; charset=utf-8"), *headers]
+    await send({"type": f"{kind}.response.start", "status": status, "headers": plain})
+    await send({"type": f"{kind}.response.body", "body": body})
+
+
+class _WebSocket:
+    def __init__(self, receive: AsgiReceive, send: AsgiSend, *, apart: bool) -> None:
+        self._receive = receive
+        self._send = send
+        self._apart = apart
+        self._close_code = 0
+        self._gone = False
+
+    async def read(self) -> bytes | None:
+        event = await self._receive()
+        if event["type"] != "websocket.receive":
+            self._gone = True
+            return None
+        data = event.get("bytes")
+        if data is None:  # [MQTT-6.0.0-1]
+            self._close_code = _TEXT_REFUSED
+            return None
+        return bytes(data)
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._apart:
+            for packet in packets_of(data):
+                await self._send({"type": "websocket.send", "bytes": packet})
+        else:
+            await self._send({"type": "websocket.send", "bytes": data})
+
+    async def close(self, code: int) -> None:
+        if not self._gone:
+            try:
+                await self._send({"type": "websocket.close", "code": self._close_code or code})
+            except OSError:
+                self._gone = True
+
+    def abort(self) -> None:
+        # ASGI has no word for it, and a mere close waits for a client that does not read
+        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        self._gone = True
+        if transport is not None:
+            transport.abort()
+
+
+def packets_of(data: bytes) -> Iterator[bytes]:
+    """Cut whole packets apart."""
+    at = 0
+    while at < len(data):
+        length = shift = 0
+        end = at + 1
+        while True:
+            byte = data[end]
+            end += 1
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        end += length
+        yield data[at:end]
+        at = end
+
+
+class MqttListener:
+    """MQTT over TCP, or TLS with ``ssl``; ``addresses`` are those it listens at once it is started."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        authenticator: Authenticator,
+        access: Access,  # noqa: ARG002 - as for the endpoint
+        options: MqttOptions,
+        *,
+        address: tuple[str, int],
+        ssl: tls.SSLContext | None = None,
+    ) -> None:
+        self._broker = broker
+        self._authenticator = authenticator
+        self._options = options
+        self._address = address
+        self._ssl = ssl
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.addresses: list[tuple[str, int]] = []
+
+    async def start(self) -> None:
+        """Listen. Raises ``OSError``."""
+        host, port = self._address
+        seconds = self._options.connect_timeout.total_seconds()
+        timeouts = {} if self._ssl is None else {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": 2.0}
+        self._server = await asyncio.start_server(
+            self._serve, host, port, ssl=self._ssl, limit=_READ, backlog=1024, **timeouts
+        )
+        self.addresses = [item.getsockname()[:2] for item in self._server.sockets]
+
+    async def stop(self) -> None:
+        """Listen no more, and end the connections that are left."""
+        if self._server is None:
+            return
+        self._server.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.wait_closed()
+        self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        raw = writer.get_extra_info("socket")
+        if raw is not None:  # a client without keep-alive that vanishes would be there for ever
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        peer = writer.get_extra_info("peername")
+        wire = _Stream(reader, writer)
+        try:
+            await converse(self._broker, self._authenticator, str(peer[0]) if peer else "", wire)
+        except asyncio.CancelledError:  # by ``stop``, which wants it over
+            wire.abort()
+            raise
+        finally:
+            await wire.close()
+
+
+class _Stream:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self) -> bytes | None:
+        try:
+            return await self._reader.read(_READ) or None
+        except OSError:
+            return None
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        self._writer.write(b"".join(pieces))
+        await self._writer.drain()
+
+    async def close(self) -> None:
+        self._writer.close()
+        try:
+            async with asyncio.timeout(2.0):
+                await self._writer.wait_closed()
+        except (OSError, TimeoutError):
+            self._writer.transport.abort()
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
