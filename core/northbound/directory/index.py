@@ -109,8 +109,8 @@ class Directory:
     def _table(self, kind: type[Entity]) -> dict[str, Any]:
         return self._systems if kind is System else self._drivers if kind is Driver else self._modules
 
-    def _change(self, kind: type[Entity], id_: str, row: Entity | None, dirty: _Dirty) -> None:
-        old = self._zones.get(id_) if kind is Zone else self._table(kind).get(id_)
+    def _change(self, kind: type[Entity], id_: str, row: Any, dirty: _Dirty) -> None:
+        old: Any = self._zones.get(id_) if kind is Zone else self._table(kind).get(id_)
         if old == row:
             return
         if kind is Zone:
@@ -128,7 +128,7 @@ class Directory:
         else:
             self._change_module(id_, old, row, dirty)
 
-    def _change_zone(self, id_: str, old: Any, new: Any, dirty: _Dirty) -> None:
+    def _change_zone(self, id_: str, old: Zone | None, new: Zone | None, dirty: _Dirty) -> None:
         dirty.described.add(id_)
         if new is None:
             self._zones.remove(id_)

@@ -135,9 +135,12 @@ def test_metadata_is_of_every_level_system_and_driver_in_use():
     changes = directory.apply([Zone("org-1", ("org",)), Zone("lvl-1", ("level",), "bld-1", {"name": "Level 1"})])
     assert Described("lvl-1", None, {"name": "Level 1"}) in changes.described
     changes = directory.apply([Zone("bld-1", ("building",), "org-1"), Zone("desk", ("desk",), "lvl-1")])
+    level = {"name": "Level 1"}
     assert changes.described == [
-        Described("lvl-1", None, None), Described("bld-1", "org-1", {}), Described("lvl-1", "org-1", {"name": "Level 1"}),
-    ]  # fmt: skip
+        Described("lvl-1", None, None),
+        Described("bld-1", "org-1", {}),
+        Described("lvl-1", "org-1", level),
+    ]
     assert directory.apply([Driver("drv-1", "Display")]).described == []
     changes = directory.apply([System("sys-1", ("org-1",), ("mod-1",)), Module("mod-1", "drv-1")])
     assert changes.described == [Described("drv-1", "org-1", {}), Described("sys-1", "org-1", {})]
