@@ -4,6 +4,7 @@ This is the whole public surface; a plugin needs no second import (and :mod:`nor
 """
 
 from northbound.connector import Connector
+from northbound.credentials import Credential
 from northbound.errors import (
     ConfigurationError,
     DeliveryError,
@@ -25,6 +26,7 @@ from northbound.errors import (
 from northbound.events import Cleared, Event, EventDecoder, Metadata, State
 from northbound.fields import ConfigPath, Duration, TopicFilter
 from northbound.hookspecs import hookimpl
+from northbound.lanes import Lanes
 from northbound.limits import Limits
 from northbound.message import Address, Message, Outgoing
 from northbound.privacy.detector import Detector, Found
@@ -38,6 +40,7 @@ __all__ = [
     "ConfigPath",
     "ConfigurationError",
     "Connector",
+    "Credential",
     "DeliveryError",
     "Detector",
     "Duration",
@@ -46,6 +49,7 @@ __all__ = [
     "EventRefused",
     "Found",
     "Intake",
+    "Lanes",
     "Limits",
     "Message",
     "Metadata",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pydantic
 
+from northbound.credentials import Credential
 from northbound.fields import NoOptions
 from northbound.limits import Limits
-from northbound.message import Outgoing
+from northbound.message import Kind, Outgoing
 
 
 class Connector:
@@ -23,8 +24,13 @@ class Connector:
     Config: ClassVar[type[pydantic.BaseModel]] = NoOptions
     limits: Limits = Limits()
     #: The topic template where the configuration names none; ``None`` keeps the normalised topic.
-    default_topic: ClassVar[str | None] = None
-    default_metadata_topic: ClassVar[str | None] = None
+    default_topic: str | None = None
+    default_metadata_topic: str | None = None
+    #: What is sent as retained where the configuration does not say.
+    retained_kinds: frozenset[Kind] = frozenset(("state", "metadata"))
+    #: Whether the address travels beside the payload: then :attr:`Outgoing.properties` holds the normalised ``topic``,
+    #: ``kind``, ``org``, the zones that are there, and ``system driver module index state`` or ``id``, in plain text.
+    carries_address: ClassVar[bool] = False
 
     def __init__(self, config: Any, *, name: str) -> None:
         self.config = config
@@ -51,6 +57,31 @@ class Connector:
         import asyncio  # noqa: PLC0415 - a third of the time that "import northbound" took
 
         await asyncio.Event().wait()
+
+    def credentials(self) -> Sequence[Credential]:
+        """Return what it signs in with, as far as that expires or stands in a file.
+
+        When one of the files is replaced, what is under way is finished and the connection opened again; whatever
+        the connector waits for then ends. Asked again and again: it costs little and does not raise.
+        """
+        return ()
+
+    def gauges(self) -> Mapping[str, float]:
+        """Return numbers of its own for status and metrics, by names such as ``messages_today``."""
+        return {}
+
+    def tell(self, words: str) -> None:
+        """Say, in ``open``, what is tried and what was answered; ``check --connect`` shows it. Never a secret."""
+
+    def explain(self, error: Exception) -> str | None:  # noqa: ARG002 - for those that know more than its type tells
+        """Return the likely cause of an error of ``open`` or ``probe``; ``None`` where its type says it all."""
+        return None
+
+    async def probe(self) -> None:
+        """Find out whether messages would be taken, where that leaves no trace; raises as ``send`` does.
+
+        Called by ``check --connect`` after ``open``.
+        """
 
     async def close(self) -> None:
         """Let go of everything ``open`` took. May be called when not open, and twice."""

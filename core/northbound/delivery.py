@@ -25,10 +25,11 @@ from northbound.loading import ConnectorInstance
 from northbound.message import Message, Outgoing
 from northbound.privacy.messages import MessagePolicy
 from northbound.rate import TokenBucket
+from northbound.renewal import Renewal
 from northbound.replays import Replays
 from northbound.retry import Backoff
 from northbound.shaping import Shaper
-from northbound.status import ConnectorState, ConnectorStatus
+from northbound.status import ConnectorState, ConnectorStatus, CredentialStatus
 from northbound.store.records import DeadLetter, Entries, Position, Progress, Store
 from northbound.topics import TopicMatcher, TopicScheme
 from northbound.window import Parcel, Unsent, Window
@@ -88,6 +89,8 @@ class Worker:
         self._connections = 0
         self._dead = 0
         self._replays = Replays(instance.name, store)
+        self._renewal = Renewal(self._connector)
+        self._renewing = False
         self._stuck: int | None = None
         self._halted = False
         self._progress: Progress
@@ -151,7 +154,16 @@ class Worker:
             oldest_age=None if oldest is None else max(0.0, time.time() - oldest / 1000),
             last_acknowledged_age=None if acknowledged is None else time.monotonic() - acknowledged,
             dead_letters=self._dead,
+            credentials=[CredentialStatus.of(credential) for credential in self._renewal.credentials],
+            gauges=self._gauges(),
         )
+
+    def _gauges(self) -> dict[str, float]:
+        try:
+            return dict(self._connector.gauges())
+        except Exception:  # a third party's connector may raise anything
+            log.exception("%s: the connector does not tell its numbers", self.name)
+            return {}
 
     async def run(self) -> None:
         """Deliver until drained or cancelled."""
@@ -190,6 +202,8 @@ class Worker:
     async def _session(self) -> DeliveryError | None:
         """Open, send until the connection is lost or all is drained, close; returns why, ``None`` when drained."""
         self._failure = None
+        self._renewing = False
+        self._renewal.note()
         if self._state not in ("retrying", "unauthorised"):
             self._become("connecting")
         try:
@@ -382,6 +396,8 @@ class Worker:
 
     async def _pause(self, error: DeliveryError) -> None:
         """Wait as the policy says, and set aside what it says to give up."""
+        if self._renewing:
+            return
         backoff = self._sends if self._send_failed else self._opens
         self._send_failed = False
         if backoff is self._sends:
@@ -401,8 +417,19 @@ class Worker:
         while (left := until - time.monotonic()) > 0 and not self._drained():
             if isinstance(self._failure, NotConnected | Unauthorised) and self._failure is not error:
                 break  # lost while waiting: the wait for a new connection is another one
+            if self._renewing:
+                break
             self._wake.clear()
             await self._sleep(left)
+
+    def _renew(self) -> None:
+        """Connect anew with credentials that were replaced, once what is under way has been acknowledged."""
+        log.info("%s: what it signs in with was replaced: connecting anew", self.name)
+        self._renewing = True
+        self._opens.succeeded()
+        if not isinstance(self._failure, NotConnected | Unauthorised):
+            self._failure = NotConnected("what it signs in with was replaced")
+        self._wake.set()
 
     def _drained(self) -> bool:
         return self._draining and self._window.empty and self._window.position == self._store.head
@@ -415,27 +442,21 @@ class Worker:
     def _apply(self, limits: Limits) -> None:
         """Take in what the destination accepts, as the connector says and the configuration narrows it."""
         limits = self._options.limits.narrow(limits)
-        rate = self._options.rate
-        limits = limits.narrowed(messages_per_second=rate.messages, bytes_per_second=rate.bytes)
         self._limits = limits
         self._everything = self._matcher.matches_all
         connector = self._connector
-        self._shape = Shaper(
-            self._scheme,
-            limits,
-            topic=self._options.topic or connector.default_topic,
-            metadata_topic=self._options.metadata_topic or connector.default_metadata_topic,
-            retain=self._options.retain,
-            key_prefix=f"{self._store.id}-",
-        ).shape
+        self._shape = Shaper.of(connector, self._options, self._scheme, limits, f"{self._store.id}-").shape
         self._buckets: list[tuple[TokenBucket, bool]] = []
         self._batch_messages = limits.batch_messages
-        if limits.messages_per_second is not None:
-            share = max(1, int(limits.messages_per_second / _RATE_SHARE))
+        rate, lanes = self._options.rate, limits.connections
+        messages = _least(limits.messages_per_second and limits.messages_per_second * lanes, rate.messages)
+        size = _least(limits.bytes_per_second and limits.bytes_per_second * lanes, rate.bytes)
+        if messages is not None:
+            share = max(1, int(messages / _RATE_SHARE))
             self._batch_messages = min(self._batch_messages, share)
-            self._buckets.append((TokenBucket(limits.messages_per_second, share), False))
-        if limits.bytes_per_second is not None:
-            self._buckets.append((TokenBucket(limits.bytes_per_second, limits.bytes_per_second / _RATE_SHARE), True))
+            self._buckets.append((TokenBucket(messages, share), False))
+        if size is not None:
+            self._buckets.append((TokenBucket(size, size / _RATE_SHARE), True))
 
     def _rate_pause(self) -> float:
         return max((bucket.wait(time.monotonic()) for bucket, _ in self._buckets), default=0.0)
@@ -512,6 +533,8 @@ class Worker:
         if self._halted and self._dead < self._max_dead:
             self._halted = False
             self._wake.set()
+        if not self._renewing and self._renewal.replaced():
+            self._renew()
         await self._backlog.relieve()
         if self._replays.look():
             self._wake.set()
@@ -546,6 +569,10 @@ class Worker:
         if not isinstance(failure, Rejected | NotConnected):
             self._replays.again(letter)
         return str(failure)
+
+
+def _least(*bounds: float | None) -> float | None:
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def _state_of(error: DeliveryError) -> ConnectorState:

@@ -11,7 +11,7 @@ from msgspec import Struct
 #: How a destination keeps the last value of a topic: as MQTT does, as a property beside the message, or not at all.
 Retain = Literal["native", "property", "none"]
 #: What counts towards ``max_payload_bytes``.
-Counted = Literal["payload", "payload+topic", "payload+topic+properties"]
+Counted = Literal["payload", "payload+topic", "payload+properties", "payload+topic+properties"]
 
 _LAXEST_FIRST: Final[Mapping[str, tuple[str, ...]]] = {"retain": get_args(Retain), "payload_counts": get_args(Counted)}
 
@@ -19,9 +19,10 @@ _LAXEST_FIRST: Final[Mapping[str, tuple[str, ...]]] = {"retain": get_args(Retain
 class Limits(Struct, frozen=True, kw_only=True):
     """The bounds of one destination; ``None`` means that none is known.
 
-    Sizes are bytes, rates are per second and connection. ``batch_messages`` and ``batch_bytes`` bound one call of
-    ``send``; ``batches_in_flight`` is how many calls may be under way at once (1: each waits for the one before).
-    ``metering_bytes`` is the unit in which the provider charges.
+    Sizes are bytes, rates are per second and connection; ``connections`` is how many there are (lanes).
+    ``batch_messages`` and ``batch_bytes`` bound one call of ``send``; ``batches_in_flight`` is how many calls may be
+    under way at once (1: each waits for the one before). ``max_properties`` and the two after it bound what travels
+    beside a payload. ``metering_bytes`` is the unit in which the provider charges.
     """
 
     max_topic_levels: int | None = None
@@ -29,10 +30,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     reserved_prefixes: tuple[str, ...] = ("$",)
     max_payload_bytes: int | None = None
     payload_counts: Counted = "payload"
+    max_properties: int | None = None
+    max_property_name_bytes: int | None = None
+    max_property_value_bytes: int | None = None
     max_qos: int = 1
     retain: Retain = "native"
     messages_per_second: float | None = None
     bytes_per_second: float | None = None
+    connections: int = 1
     max_in_flight: int | None = None
     batch_messages: int = 500
     batch_bytes: int = 1_048_576

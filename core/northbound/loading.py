@@ -385,12 +385,19 @@ class _Loader:
 
     def _check_templates(self, connector: ConnectorInstance, site: SiteOptions) -> None:
         """Report what would make every message of a connector a dead letter."""
-        implementation: Any = connector.plugin.implementation
-        limits = connector.options.limits.narrow(implementation.limits)
+        try:
+            made = connector.create()
+        except Exception as error:  # noqa: BLE001 - a third party's connector may raise anything
+            where = _key(("connectors", connector.name))
+            self._problem(
+                where, f"cannot be made: {type(error).__name__}: {error}", "a defect of the plugin: report it"
+            )
+            return
+        limits = connector.options.limits.narrow(made.limits)
         scheme = site.scheme
         for key, default, names, unshaped in (
-            ("topic", implementation.default_topic, (*STATE_NAMES, *scheme.hierarchy[1:]), len(scheme.hierarchy) + 7),
-            ("metadata_topic", implementation.default_metadata_topic, METADATA_NAMES, 4),
+            ("topic", made.default_topic, (*STATE_NAMES, *scheme.hierarchy[1:]), len(scheme.hierarchy) + 7),
+            ("metadata_topic", made.default_metadata_topic, METADATA_NAMES, 4),
         ):
             text = getattr(connector.options, key) or default
             problem = _template_problem(text, names, limits, scheme.root, unshaped)

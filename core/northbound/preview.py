@@ -118,13 +118,7 @@ class _Way:
         self._name = instance.name
         self._matches = TopicMatcher(options.topics).matches
         self._filters = ", ".join(options.topics)
-        self._shape = Shaper(
-            site.scheme,
-            options.limits.narrow(connector.limits),
-            topic=options.topic or connector.default_topic,
-            metadata_topic=options.metadata_topic or connector.default_metadata_topic,
-            retain=options.retain,
-        ).shape
+        self._shape = Shaper.of(connector, options, site.scheme, options.limits.narrow(connector.limits)).shape
 
     def passage(self, message: Message, original: Message, now: int) -> Passage:
         """Return what the connector would do with ``message``; ``original`` is it without any privacy rule."""

@@ -36,9 +36,9 @@ class Protection:
     def __init__(self, configuration: Configuration, before: Protection | None = None) -> None:
         self._configuration = configuration
         self.ready = asyncio.Event()
-        self._policies, words = policies.for_service(
-            configuration, {} if before is None else before.unchanged(configuration)
-        )
+        known = {} if before is None else before.unchanged(configuration)
+        self._taught = frozenset(known) if before is not None and before.ready.is_set() else frozenset[str]()
+        self._policies, words = policies.for_service(configuration, known)
         if words:
             log.warning("%s", words)
         options = configuration.privacy
@@ -58,6 +58,18 @@ class Protection:
         policy = self._policies.connectors.get(name)
         site = self._configuration.site
         return None if policy is None else MessagePolicy(policy, site.scheme, site.payloads)
+
+    def must_wait(self, name: str | None = None) -> bool:
+        """Whether a rule asks a detector that has yet to learn whom it looks for.
+
+        Of one connector's rules, or of those before the store.
+        """
+        policy = self._policies.site if name is None else self._policies.connectors.get(name)
+        return policy is not None and any(
+            detector.learns_from is not None and detector.name not in self._taught
+            for rule in policy.rules
+            for detector in rule.detectors
+        )
 
     def status(self) -> list[RuleStatus]:
         """Return each rule's count."""

@@ -124,9 +124,14 @@ class Runtime:
         protection = Protection(configuration, self._protection)
         self._starting.cancel()
         for name in [*self._sources]:
-            if _find(old.sources, name) != _find(configuration.sources, name):
+            # Until the detectors have learnt, the rules before the store would refuse what a source brings.
+            if protection.must_wait() or _find(old.sources, name) != _find(configuration.sources, name):
                 await self._stop_source(name)
-        stopping = [n for n in self._workers if _find(old.connectors, n) != _find(configuration.connectors, n)]
+        stopping = [
+            name
+            for name in self._workers
+            if _find(old.connectors, name) != _find(configuration.connectors, name) or protection.must_wait(name)
+        ]
         for name in stopping:
             await self._stop_connector(name)
         await self._unprotect()

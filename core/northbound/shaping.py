@@ -10,13 +10,19 @@ They are punctuation, so never part of ``%2E`` and the like, and no value holds 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, get_args
+
+from msgspec import Struct
 
 from northbound.errors import Rejected
 from northbound.limits import Limits
-from northbound.message import NO_PROPERTIES, Message, Outgoing
+from northbound.message import NO_PROPERTIES, Kind, Message, Outgoing
 from northbound.topics import MISSING, MetadataAddress, TopicScheme, escape, escape_zone, is_safe, unescape
+
+if TYPE_CHECKING:
+    from northbound.config import ConnectorOptions
+    from northbound.connector import Connector
 
 _PLACEHOLDER = re.compile(r"\{([^{}/]*)\}")
 _SEPARATORS: Final = frozenset(".,;:!~|=@&*'() -_")
@@ -120,8 +126,21 @@ def _joins(level: str, parts: Sequence[str], names: Sequence[str]) -> set[str]:
     return joins
 
 
+class _Shape(Struct, frozen=True, gc=False):
+    """What is the same for every message of one topic; sizes as the limits count them, without the payload."""
+
+    topic: str
+    properties: Mapping[str, str]
+    size: int
+    retained: Mapping[str, str]
+    retained_size: int
+
+
 class Shaper:
-    """Rewrites messages for one connector; knows its templates and limits and nothing else."""
+    """Rewrites messages for one connector; knows its templates and limits and nothing else.
+
+    ``retained`` names the kinds that are sent as retained; with ``address`` the address goes into the properties.
+    """
 
     def __init__(
         self,
@@ -130,40 +149,56 @@ class Shaper:
         *,
         topic: str | None = None,
         metadata_topic: str | None = None,
-        retain: bool | None = None,
+        retained: Container[Kind] = ("state", "metadata"),
+        address: bool = False,
         key_prefix: str = "",
     ) -> None:
         self._scheme = scheme
         self._limits = limits
-        self._retain = retain
+        self._retained = retained
+        self._address = address
         self._key_prefix = key_prefix
         self._state = Template(topic, (*STATE_NAMES, *scheme.hierarchy[1:])) if topic else None
         self._metadata = Template(metadata_topic, METADATA_NAMES) if metadata_topic else None
-        self._topics: dict[tuple[str, str], str | Rejected] = {}
+        self._shapes: dict[tuple[str, str], _Shape | Rejected] = {}
         self._max_payload = limits.max_payload_bytes
-        self._rewrite: Callable[[Message], str] = self._shaped_topic
+        self._native = limits.retain == "native"
+        self._rewrite: Callable[[Message], _Shape] = self._shape_of
+
+    @classmethod
+    def of(
+        cls, connector: Connector, options: ConnectorOptions, scheme: TopicScheme, limits: Limits, key_prefix: str = ""
+    ) -> Shaper:
+        """Return that of one connector as it is configured; ``limits`` are those in force."""
+        retained = connector.retained_kinds
+        if options.retain is not None:
+            retained = frozenset(get_args(Kind)) if options.retain else frozenset()
+        return cls(
+            scheme,
+            limits,
+            topic=options.topic or connector.default_topic,
+            metadata_topic=options.metadata_topic or connector.default_metadata_topic,
+            retained=retained,
+            address=connector.carries_address,
+            key_prefix=key_prefix,
+        )
 
     def shape(self, message: Message, sequence: int) -> Outgoing:
         """Return ``message`` as the destination gets it; raises :class:`Rejected` where it would be refused."""
-        topic = self._rewrite(message)
-        retain = message.retain if self._retain is None else message.retain and self._retain
-        properties = NO_PROPERTIES
-        if retain and self._limits.retain != "native":
+        shape = self._rewrite(message)
+        retain = message.retain and message.kind in self._retained
+        properties, size = shape.properties, shape.size
+        if retain and not self._native:
             retain = False
-            if self._limits.retain == "property":
-                properties = _RETAINED
+            properties, size = shape.retained, shape.retained_size
         if self._max_payload is not None:
-            size = len(message.payload)
-            if self._limits.payload_counts != "payload":
-                size += len(topic.encode())
-            if self._limits.payload_counts == "payload+topic+properties":
-                size += sum(len(name.encode()) + len(text.encode()) for name, text in properties.items())
+            size += len(message.payload)
             if size > self._max_payload:
                 raise Rejected(
                     f"{self._limits.payload_counts} of {size:,} bytes: the destination takes {self._max_payload:,}"
                 )
         return Outgoing(
-            topic,
+            shape.topic,
             message.payload,
             message.kind,
             message.time,
@@ -173,19 +208,50 @@ class Shaper:
             properties,
         )
 
-    def _shaped_topic(self, message: Message) -> str:
-        cached = self._topics.get((message.topic, message.kind))
+    def _shape_of(self, message: Message) -> _Shape:
+        cached = self._shapes.get((message.topic, message.kind))
         if cached is None:
             try:
-                cached = self._new_topic(message)
+                cached = self._new_shape(message)
             except Rejected as error:
                 cached = Rejected(error.reason)  # a new one: that which was raised holds the message by its traceback
-            if len(self._topics) >= _CACHED_TOPICS:
-                self._topics.clear()
-            self._topics[message.topic, message.kind] = cached
+            if len(self._shapes) >= _CACHED_TOPICS:
+                self._shapes.clear()
+            self._shapes[message.topic, message.kind] = cached
         if isinstance(cached, Rejected):
             raise Rejected(cached.reason)
         return cached
+
+    def _new_shape(self, message: Message) -> _Shape:
+        topic = self._new_topic(message)
+        properties = self._beside(message) if self._address else NO_PROPERTIES
+        retained = properties
+        if self._limits.retain == "property":
+            retained = {**properties, **_RETAINED}
+            if message.kind in self._retained:
+                self._check_properties(retained)
+        self._check_properties(properties)
+        return _Shape(topic, properties, self._size(topic, properties), retained, self._size(topic, retained))
+
+    def _size(self, topic: str, properties: Mapping[str, str]) -> int:
+        counts = self._limits.payload_counts
+        size = len(topic.encode()) if "topic" in counts else 0
+        if "properties" in counts:
+            size += sum(len(name.encode()) + len(text.encode()) for name, text in properties.items())
+        return size
+
+    def _beside(self, message: Message) -> Mapping[str, str]:
+        """Return the address, for people and rules that look at properties rather than topics."""
+        properties = {"topic": message.topic, "kind": message.kind}
+        address = self._scheme.parse(message.topic)
+        if isinstance(address, MetadataAddress):
+            properties |= {"org": address.org, "id": address.id}
+        elif address is not None:
+            zones = zip(self._scheme.hierarchy[1:], address.zones, strict=True)
+            properties["org"] = address.org
+            properties |= {level: zone for level, zone in zones if zone is not None}
+            properties |= {name: str(getattr(address, name)) for name in STATE_NAMES[2:]}
+        return properties
 
     def _new_topic(self, message: Message) -> str:
         template = self._state if message.kind == "state" else self._metadata
@@ -217,3 +283,17 @@ class Shaper:
         for prefix in limits.reserved_prefixes:
             if topic.startswith(prefix):
                 raise Rejected(f"the topic begins with {prefix!r}, which the destination keeps for itself")
+
+    def _check_properties(self, properties: Mapping[str, str]) -> None:
+        limits = self._limits
+        if limits.max_properties is not None and len(properties) > limits.max_properties:
+            raise Rejected(f"{len(properties)} properties: the destination takes {limits.max_properties}")
+        for name, value in properties.items():
+            for what, text, most in (
+                ("name", name, limits.max_property_name_bytes),
+                ("value", value, limits.max_property_value_bytes),
+            ):
+                if most is not None and (size := len(text.encode())) > most:
+                    raise Rejected(
+                        f"the {what} of the property {name[:80]!r} has {size} bytes: the destination takes {most}"
+                    )

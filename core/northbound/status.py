@@ -6,6 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from northbound.credentials import Credential
+
 ConnectorState = Literal["connecting", "online", "retrying", "unauthorised", "draining", "stopped"]
 SourceState = Literal["running", "waiting", "retrying", "finished", "stopped"]
 
@@ -37,6 +39,24 @@ class Counters(Struct, kw_only=True):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
+class CredentialStatus(Struct, kw_only=True):
+    """What a connector signs in with; ``expires`` in ms since 1970, ``None`` where it does not or nobody can tell."""
+
+    name: str
+    expires: int | None = None
+    renewed: bool = False  # the connector gets a new one by itself
+
+    @classmethod
+    def of(cls, credential: Credential) -> CredentialStatus:
+        """Return what there is to tell of a credential."""
+        expires = credential.expires
+        return cls(
+            name=credential.name,
+            expires=None if expires is None else int(expires.timestamp() * 1000),
+            renewed=credential.renewed,
+        )
+
+
 class ConnectorStatus(Struct, kw_only=True):
     """One connector. Ages in seconds, sizes in bytes, times in ms since 1970."""
 
@@ -56,6 +76,8 @@ class ConnectorStatus(Struct, kw_only=True):
     oldest_age: float | None = None  # of the first message not yet settled
     last_acknowledged_age: float | None = None
     dead_letters: int = 0  # waiting for a person now
+    credentials: list[CredentialStatus] = []
+    gauges: dict[str, float] = {}  # the connector's own numbers
 
 
 class SourceStatus(Struct, kw_only=True):

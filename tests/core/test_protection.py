@@ -352,3 +352,35 @@ async def test_a_reload_loses_no_event_while_a_source_is_asked_again(tmp_path):
         queue.put_nowait(f"2 {ANN}")
         await until(lambda: len(destination.acknowledged) == 2)
     assert all(ANN.encode() not in row.payload for row in destination.acknowledged)
+
+
+@pytest.mark.parametrize("narrow", [{}, {"connectors": ["out"]}])
+async def test_a_rule_that_a_reload_adds_waits_for_its_detector_to_learn(tmp_path, narrow):
+    """Neither refused before the store nor a dead letter behind it: what comes meanwhile waits."""
+    destination, queue, mails = Destination(), asyncio.Queue(), {"name": "m", "detect": ["email"], "action": "mask"}
+    staff = {"name": "staff", "detect": ["staff"], "action": "redact", **narrow}
+    people = users(*[OSError(111, "refused")] * 3, [ANN])
+    where = {"sources": [people, feeder(queue)], "connectors": [connector("out", destination)]}
+    async with running(configured(tmp_path, rules=[mails], **where)) as service:
+        queue.put_nowait(f"1 {ANN}")
+        await until(lambda: len(destination.acknowledged) == 1)
+        await service.reload(configured(tmp_path, rules=[mails, staff], **where))
+        queue.put_nowait(f"2 {ANN}")
+        await until(lambda: len(destination.acknowledged) == 2)
+        status = service.status()
+    assert Users.asked >= 4
+    assert b"[redacted]" in destination.acknowledged[1].payload
+    assert [source.refused for source in status.sources] == [0, 0]
+    assert [connector.counters.dead for connector in status.connectors] == [0]
+
+
+async def test_a_connector_that_waits_for_rules_goes_on_when_a_reload_takes_them_away(tmp_path):
+    destination, queue = Destination(), asyncio.Queue()
+    rule = {"name": "staff", "detect": ["staff"], "action": "redact", "connectors": ["out"]}
+    plain = {"name": "m", "detect": ["email"], "action": "mask"}
+    where = {"sources": [users(OSError(111, "refused")), feeder(queue)], "connectors": [connector("out", destination)]}
+    async with running(configured(tmp_path, rules=[rule], **where)) as service:
+        await until(lambda: Users.asked)
+        await service.reload(configured(tmp_path, rules=[plain], **where))
+        queue.put_nowait("x")
+        await until(lambda: destination.acknowledged)

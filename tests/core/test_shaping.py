@@ -4,6 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from northbound.config import ConnectorOptions
+from northbound.connector import Connector
 from northbound.errors import Rejected
 from northbound.limits import Limits
 from northbound.message import Address, Message
@@ -271,6 +273,8 @@ def test_topic_bytes_are_limited_as_bytes():
         ("payload+topic+properties", "native", len(STATE.topic)),
         ("payload+topic+properties", "property", len(STATE.topic) + len("retaintrue")),
         ("payload+topic", "property", len(STATE.topic)),
+        ("payload+properties", "property", len("retaintrue")),
+        ("payload+properties", "native", 0),
     ],
 )
 def test_payload_bytes_are_limited_with_what_counts(counts, retain, beside):
@@ -307,8 +311,70 @@ def test_an_organisation_that_begins_with_a_dollar_is_refused_only_where_it_come
     ],
 )
 def test_retain(wanted, option, limit, retain, properties):
-    out = shaped(message_of(ADDRESS, retain=wanted), Limits(retain=limit), retain=option)
+    retained = {None: ("state", "metadata"), True: ("state",), False: ("metadata",)}[option]
+    out = shaped(message_of(ADDRESS, retain=wanted), Limits(retain=limit), retained=retained)
     assert (out.retain, dict(out.properties)) == (retain, properties)
+
+
+def test_the_address_travels_beside_the_payload_where_it_is_wanted():
+    address = Address("org/1", ("b é", None, "a+"), "sys", "drv", "Mod", 2, "zone-1:areas/x")
+    out = shaped(message_of(address), Limits(retain="property"), address=True)
+    assert dict(out.properties) == {
+        "topic": out.source_topic,
+        "kind": "state",
+        "org": "org/1",
+        "building": "b é",
+        "area": "a+",
+        "system": "sys",
+        "driver": "drv",
+        "module": "Mod",
+        "index": "2",
+        "state": "zone-1:areas/x",
+        "retain": "true",
+    }
+    metadata = Message(SCHEME.metadata_topic("org/1", "sys 7"), b"{}", "metadata", 5, False)
+    out = shaped(metadata, Limits(retain="property"), address=True)
+    assert dict(out.properties) == {
+        "topic": metadata.topic, "kind": "metadata", "org": "org/1", "id": "sys 7",
+    }  # fmt: skip
+
+
+@given(addresses)
+def test_the_property_gives_the_address_back(address):
+    out = shaped(message_of(address), Limits(), address=True)
+    assert SCHEME.parse(out.properties["topic"]) == address
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"max_properties": 9}, "10 properties: the destination takes 9"),
+        ({"max_property_name_bytes": 7}, "the name of the property 'building' has 8 bytes: the destination takes 7"),
+        ({"max_property_value_bytes": 30}, "the value of the property 'topic' has"),
+    ],
+)
+def test_properties_are_limited(limit, words):
+    address = Address("org", ("é", "l", None), "sys", "drv", "Mod", 2, "key")
+    assert words in rejected(message_of(address), Limits(**limit), address=True)
+
+
+def test_a_retain_property_counts_among_the_properties_of_what_is_retained():
+    address = Address("org", ("b", "l", None), "sys", "drv", "Mod", 2, "key")
+    limits = Limits(max_properties=10, retain="property")
+    assert "11 properties" in rejected(message_of(address), limits, address=True)
+    assert shaped(message_of(address), limits, address=True, retained=())
+
+
+@pytest.mark.parametrize(
+    ("option", "kinds", "expected"),
+    [(None, {"metadata"}, False), (True, {"metadata"}, True), (False, {"state"}, False)],
+)
+def test_what_is_retained_is_the_connectors_unless_it_is_configured(option, kinds, expected):
+    class Some(Connector):
+        retained_kinds = frozenset(kinds)
+
+    shaper = Shaper.of(Some(None, name="x"), ConnectorOptions(retain=option), SCHEME, Limits())
+    assert shaper.shape(message_of(ADDRESS), 1).retain is expected
 
 
 def test_a_refused_topic_is_refused_again_and_does_not_hold_the_message():
@@ -319,7 +385,7 @@ def test_a_refused_topic_is_refused_again_and_does_not_hold_the_message():
             shaper.shape(STATE, 1)
         reasons.append(caught.value.reason)
     assert reasons[0] == reasons[1]
-    (kept,) = shaper._topics.values()
+    (kept,) = shaper._shapes.values()
     assert kept.__traceback__ is None
 
 
@@ -329,4 +395,4 @@ def test_the_memory_of_topics_is_bounded(monkeypatch):
     for number in range(1, 100):
         address = Address("o", (None, None, None), "s", "d", "m", number, "k")
         assert shaper.shape(message_of(address), 1).topic.endswith(f"d.m.{number}.k")
-        assert len(shaper._topics) <= 10
+        assert len(shaper._shapes) <= 10

@@ -15,15 +15,16 @@ import click
 from msgspec import Struct, structs
 from rich.text import Text
 
-from northbound import ConfigurationError, DeliveryError, Problem, Rejected, Unauthorised
+from northbound import ConfigurationError, Connector, DeliveryError, Problem, Rejected, Unauthorised
 from northbound.administration import is_running
 from northbound.cli import policy
 from northbound.cli.advice import warnings
 from northbound.cli.output import console, emit, note, on_terminal, say
 from northbound.cli.parameters import DURATION, config_argument, json_option
-from northbound.cli.words import clean, plural
+from northbound.cli.words import clean, holds, plural
 from northbound.loading import Configuration, ConnectorInstance, load_file
 from northbound.registry import Registry
+from northbound.status import CredentialStatus
 
 _CLOSE_SECONDS: Final = 5.0
 
@@ -38,11 +39,17 @@ class Answer(Struct, frozen=True):
     seconds: float
     error: str | None = None
     cause: str | None = None
+    told: tuple[str, ...] = ()
+    credentials: tuple[CredentialStatus, ...] = ()
 
 
 @click.command()
 @config_argument
-@click.option("--connect", is_flag=True, help="Also open each destination, and close it again. Nothing is sent.")
+@click.option(
+    "--connect",
+    is_flag=True,
+    help="Also open each destination, ask it what may be sent, and close it. Nothing is sent.",
+)
 @click.option(
     "--timeout", type=DURATION, default="15s", show_default=True, help="With --connect: how long one may take."
 )
@@ -128,12 +135,15 @@ async def _try(instance: ConnectorInstance, seconds: float) -> Answer:
     started = time.monotonic()
     error: Exception | None = None
     destination = instance.name
-    connector = None
+    connector: Connector | None = None
+    told: list[str] = []
     try:
         connector = instance.create()
+        connector.tell = told.append  # type: ignore[method-assign,assignment] # of this one alone
         destination = connector.destination
         async with asyncio.timeout(seconds):
             await connector.open()
+            await connector.probe()
     except Exception as raised:  # noqa: BLE001 - a third party's connector may raise anything
         error = raised
     took = round(time.monotonic() - started, 3)
@@ -143,10 +153,33 @@ async def _try(instance: ConnectorInstance, seconds: float) -> Answer:
                 await connector.close()
         except Exception as raised:  # noqa: BLE001 - a third party's connector may raise anything
             error = error or raised
-    name, kind = instance.name, instance.plugin.type_name
+    answer = Answer(
+        instance.name,
+        instance.plugin.type_name,
+        destination,
+        ok=error is None,
+        seconds=took,
+        told=tuple(told),
+        credentials=() if connector is None else _credentials(connector),
+    )
     if error is None:
-        return Answer(name, kind, destination, ok=True, seconds=took)
-    return Answer(name, kind, destination, ok=False, seconds=took, error=_words(error, seconds), cause=_cause(error))
+        return answer
+    own = None if connector is None else _explained(connector, error)
+    return structs.replace(answer, error=_words(error, seconds), cause=own or _cause(error))
+
+
+def _credentials(connector: Connector) -> tuple[CredentialStatus, ...]:
+    try:
+        return tuple(CredentialStatus.of(credential) for credential in connector.credentials())
+    except Exception:  # noqa: BLE001 - a third party's connector may raise anything; there is nothing to tell then
+        return ()
+
+
+def _explained(connector: Connector, error: Exception) -> str | None:
+    try:
+        return connector.explain(error)
+    except Exception:  # noqa: BLE001 - a third party's connector may raise anything; the error itself is told
+        return None
 
 
 def _words(error: Exception, seconds: float) -> str:
@@ -201,7 +234,12 @@ def _report_answer(answer: Answer) -> None:
     what = f"{answer.name}: {answer.destination} ({answer.type})"
     if answer.ok:
         say(f"{what}: answers, after {took}", style="green")
-        return
-    say(f"{what}: failed after {took}: {answer.error}", style="red")
+    else:
+        say(f"{what}: failed after {took}: {answer.error}", style="red")
+    for words in answer.told:
+        say(f"  {clean(words)}")
+    for credential in answer.credentials:
+        if (left := holds(credential)) is not None:
+            say(f"  {left}")
     if answer.cause:
         say(f"  likely cause: {answer.cause}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
+
+from northbound.status import CredentialStatus
 
 #: C0, DEL, C1, the marks that reverse the direction of text, and surrogates that no encoding takes.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -34,3 +37,15 @@ def size(count: int) -> str:
 def plural(count: int, noun: str) -> str:
     """Return ``1 message``, ``2 messages``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def holds(credential: CredentialStatus) -> str | None:
+    """Return how long what a connector signs in with still holds; ``None`` where that is not known."""
+    if credential.expires is None:
+        return None
+    hours = (credential.expires / 1000 - time.time()) / 3600
+    if hours <= 0:
+        return f"the {credential.name} expired on {when(credential.expires)}"
+    left = plural(int(hours / 24), "day") if hours >= 48 else f"{hours:.1f} hours"
+    end = ", and is renewed by itself" if credential.renewed else ""
+    return f"the {credential.name} holds for {left} more, until {when(credential.expires)}{end}"
