@@ -8,13 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from northbound.engine import Engine
+from northbound.engine import Engine, Processed
 from northbound.errors import NorthboundError, StoreError
 from northbound.events import Event
 from northbound.loading import SourceInstance
 from northbound.source import Source
 from northbound.status import SourceState, SourceStatus
 from northbound.store.records import Append, Store
+from northbound.synchronisation import Owns, StoreSynchronisation
 
 log = logging.getLogger(__name__)
 
@@ -71,16 +72,30 @@ class SourceIntake:
         """Hand in a batch; waits while the store's queue or a blocking connector's backlog is full."""
         if checkpoint is not None and len(checkpoint) > _LARGEST_CHECKPOINT:
             raise StoreError(f"a checkpoint of {len(checkpoint)} bytes: the most is {_LARGEST_CHECKPOINT}")
+        await self.room()
+        processed = self._engine.process(events, time.time_ns() // 1_000_000)
+        return self.accept(processed, len(events), checkpoint)
+
+    async def room(self) -> None:
+        """Wait while the store's queue or a blocking connector's backlog is full."""
         await self._store.room()
         await self._unblocked()
-        messages, refused, dropped = self._engine.process(events, time.time_ns() // 1_000_000)
-        self.received += len(events)
+
+    def accept(self, processed: Processed, received: int, checkpoint: bytes | None = None) -> CommitTicket:
+        """Store the messages that ``received`` events have become, and count."""
+        messages, refused, dropped = processed
+        self.received += received
         self.dropped += dropped
         if refused:
             self._count_refused(f"event {refused[0][0] + 1} of a batch", refused[0][1], len(refused))
         append = self._store.append(messages, self._name, checkpoint)
         append.committed.add_done_callback(lambda future: self._on_committed(future, len(messages), checkpoint))
         return CommitTicket(append, refused)
+
+    async def synchronise(self, owns: Owns) -> StoreSynchronisation:
+        """Begin to hand in everything there is; see :meth:`northbound.Intake.synchronise`."""
+        await self._store.fold()
+        return StoreSynchronisation(self, self._engine, self._store, owns)
 
     def refuse(self, where: str, reason: str) -> None:
         """Count and report input that never became an event; both texts may hold some of it, so rules apply."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import pydantic
 
 from northbound.events import Event
 from northbound.fields import NoOptions
+from northbound.message import Address
+from northbound.topics import MetadataAddress
 
 
 class Ticket(Protocol):
@@ -23,6 +25,19 @@ class Ticket(Protocol):
 
         Raises :class:`northbound.StoreError` where it will not be (the service is stopping or the store broke).
         """
+
+
+class Synchronisation(Protocol):
+    """A whole tree handed in beside what the store already has of it; begun by :meth:`Intake.synchronise`.
+
+    Until it is finished everything of this source goes through it, in the order of its making.
+    """
+
+    async def submit(self, events: Sequence[Event]) -> Ticket:
+        """Hand in a batch, as :meth:`Intake.submit` does. What the store holds already is left out."""
+
+    async def finish(self, *, checkpoint: bytes | None = None) -> Ticket:
+        """Clear what the store holds of this source and no event of this synchronisation has named."""
 
 
 class Intake(Protocol):
@@ -40,6 +55,13 @@ class Intake(Protocol):
         """Hand in a batch, in order. Waits while the intake is full (back-pressure).
 
         ``checkpoint`` (at most 4 KiB) is committed with the batch, so that a source can resume exactly behind it.
+        """
+
+    async def synchronise(self, owns: Callable[[Address | MetadataAddress], bool]) -> Synchronisation:
+        """Begin to hand in everything there is, for a source that knows it all when it starts.
+
+        ``owns`` says of a topic whether it is this source's, so that it may be cleared when it is gone. It is asked
+        about topics as they are stored, behind the privacy rules; never about one that this site would not write.
         """
 
     def refuse(self, where: str, reason: str) -> None:
