@@ -64,6 +64,11 @@ class SourceIntake:
         return self._engine.scheme.hierarchy
 
     @property
+    def org(self) -> str | None:
+        """The organisation of events that name none."""
+        return self._engine.org
+
+    @property
     def checkpoint(self) -> bytes | None:
         """What this source last stored with a committed batch."""
         return self._checkpoint
@@ -149,13 +154,17 @@ class SourceRunner:
             type=self.instance.plugin.type_name,
             origin=self._source.origin,
             state=self._state,
-            error=self._error,
+            error=self._error or self._problem(),
             received=intake.received,
             refused=intake.refused,
             last_refusal=intake.last_refusal,
             dropped=intake.dropped,
             committed=intake.committed,
         )
+
+    def _problem(self) -> str | None:
+        problem = self._source.problem if self._state == "running" else None
+        return None if problem is None else self.intake.shareable(problem)
 
     async def run(self) -> None:
         """Run the source until it ends, or until cancelled. A finite one that fails has ended."""

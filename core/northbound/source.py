@@ -48,6 +48,10 @@ class Intake(Protocol):
         """The zone levels of this site, the organisation first."""
 
     @property
+    def org(self) -> str | None:
+        """The organisation of events that name none; ``None`` where those are refused."""
+
+    @property
     def checkpoint(self) -> bytes | None:
         """What this source last stored with a committed batch; ``None`` at first."""
 
@@ -86,6 +90,11 @@ class Source:
     def origin(self) -> str:
         """Where it reads, for people; without secrets."""
         return type(self).__name__
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong although it runs (a database that is away), for people; ``None`` where nothing is."""
+        return None
 
     async def run(self, intake: Intake) -> None:
         """Read until there is no more, or until cancelled; cancelling means: stop taking in, tidily and soon.
