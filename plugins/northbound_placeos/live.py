@@ -231,5 +231,5 @@ def _refused(words: str) -> NorthboundError:
     if words.startswith(("NOAUTH", "WRONGPASS")):
         hint = ": check the user name and password in the address"
     elif words.startswith("NOPERM"):
-        hint = ": allow the user 'psubscribe', 'ping' and 'hgetall' on the channels and keys status/*"
+        hint = ": docs/placeos.md has the rights it needs"
     return NorthboundError(f"Redis refuses: {words}{hint}")

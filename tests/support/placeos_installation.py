@@ -9,7 +9,6 @@ from typing import Any
 
 from psycopg import sql
 from psycopg.rows import dict_row
-
 from tests.support import placeos_tree
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer
@@ -31,16 +30,20 @@ class Installation:
         self.postgres = postgres
         self.redis = redis
         self.database = postgres.create(SCHEMA)
+        self.db: Any = None
+        self.status: Any = None
         self.reconnect()
 
     def reconnect(self) -> None:
         """Connect again, after a database was restarted."""
+        self.close()
         self.db = self.postgres.connect(self.database)
         self.status = self.redis.client()
 
     def close(self) -> None:
-        self.db.close()
-        self.status.close()
+        if self.db is not None:
+            self.db.close()
+            self.status.close()
 
     @property
     def url(self) -> str:
@@ -54,7 +57,10 @@ class Installation:
         update = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(name) for name in names)
         self.db.execute(
             sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}").format(
-                sql.Identifier(table), sql.SQL(", ").join(names), sql.SQL(", ").join([sql.Placeholder()] * len(names)), update
+                sql.Identifier(table),
+                sql.SQL(", ").join(names),
+                sql.SQL(", ").join([sql.Placeholder()] * len(names)),
+                update,
             ),
             (id_, *columns.values()),
         )
@@ -108,7 +114,16 @@ class Installation:
                 if org is None and site_org is None:
                     continue
                 for key, value in values.items():
-                    levels = [org or site_org, "state", *(zone or "_" for zone in zones), system, driver, name, str(index), key]
+                    levels = [
+                        org or site_org,
+                        "state",
+                        *(zone or "_" for zone in zones),
+                        system,
+                        driver,
+                        name,
+                        str(index),
+                        key,
+                    ]
                     levels[0] = str(levels[0])
                     tree["/".join(["placeos", *map(_escape, levels)])] = value
         for id_, org in placeos_tree.described(*tables, hierarchy=hierarchy, walk=walk):

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import sql
-
 from tests.support.mosquitto import free_port
 
 _FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Self
 
 import redis
-
 from tests.support.mosquitto import free_port
 
 BINARY = shutil.which("redis-server") or "/usr/bin/redis-server"
 
 
 class RedisServer:
-    """``persistent``: what is written survives a restart. The port stays the same. ``arguments`` as for redis-server."""
+    """``persistent``: what is written survives a restart; the port stays. ``arguments`` as for redis-server."""
 
     def __init__(self, tmp_path: Path, *, persistent: bool = False, arguments: Sequence[str] = ()) -> None:
         self.port = free_port()

@@ -1,4 +1,4 @@
-"""A PostgreSQL for the whole session, a Redis and a database for each test, and a source that runs into a real store."""
+"""A PostgreSQL for the session, a Redis and a database for each test, and a source that runs into a real store."""
 
 from __future__ import annotations
 
@@ -145,7 +145,9 @@ def difference(found: dict, wanted: dict) -> str:
     missing = {topic: wanted[topic] for topic in wanted.keys() - found.keys()}
     extra = {topic: found[topic] for topic in found.keys() - wanted.keys()}
     other = {t: (found[t], wanted[t]) for t in found.keys() & wanted.keys() if found[t] != wanted[t]}
-    return json.dumps({"missing": missing, "extra": extra, "other (found, wanted)": other}, indent=1, default=str)[:4000]
+    return json.dumps({"missing": missing, "extra": extra, "other (found, wanted)": other}, indent=1, default=str)[
+        :4000
+    ]
 
 
 @pytest.fixture
