@@ -104,6 +104,7 @@ class Installation:
         walk: bool = False,
         stopped: str = "disconnected",
         site_org: str | None = None,
+        metadata_org: str | None = None,
     ) -> Tree:
         """Return topic → value, worked out from both databases and nothing else."""
         tables = [self.rows(table) for table in ("zone", "sys", "driver", "mod")]
@@ -128,7 +129,9 @@ class Installation:
                     tree["/".join(["placeos", *map(_escape, levels)])] = value
         for id_, org in placeos_tree.described(*tables, hierarchy=hierarchy, walk=walk):
             if org is not None or site_org is not None:
-                tree[f"placeos/{org or site_org}/metadata/{id_}"] = next(t[id_]["name"] for t in tables if id_ in t)
+                tree[f"placeos/{metadata_org or org or site_org}/metadata/{id_}"] = next(
+                    t[id_]["name"] for t in tables if id_ in t
+                )
         return tree
 
     def _values(self, module: str, row: Mapping[str, Any], stopped: str) -> dict[str, Any]:

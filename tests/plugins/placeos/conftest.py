@@ -133,7 +133,13 @@ class Service:
         """Wait until what is retained is what must be, and stays it; fails with the difference."""
         deadline = time.monotonic() + within
         while True:
-            wanted, found = self.installation.tree(site_org=self.options.org, **how), await self.tree()
+            scheme = self.options.scheme
+            wanted, found = (
+                self.installation.tree(
+                    hierarchy=scheme.hierarchy, site_org=self.options.org, metadata_org=scheme.metadata_org, **how
+                ),
+                await self.tree(),
+            )
             if found == wanted:
                 return found
             if time.monotonic() > deadline:
