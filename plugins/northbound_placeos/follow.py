@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Final
 
@@ -67,10 +67,7 @@ class Follower:
             return
         everything = await tables.read_all()
         self._digests = {table.name: {} for table in TABLES}
-        entities: list[Entity] = []
-        for table in TABLES:
-            entities += self._entities(table, everything[table.name], [])
-        self._take(entities, [])
+        self._hand_on([(table, None, everything[table.name]) for table in TABLES])
 
     async def _poll(self, tables: Models) -> None:
         while True:
@@ -102,36 +99,39 @@ class Follower:
         await self._read(tables, changed)
 
     async def _read(self, tables: Models, named: Iterable[tuple[Table, str]]) -> None:
-        entities: list[Entity] = []
-        gone: list[Gone] = []
         by_table: dict[str, dict[str, None]] = {}
         for table, id_ in named:
             by_table.setdefault(table.name, {})[id_] = None
-        for table in TABLES:
-            wanted = by_table.get(table.name)
-            if wanted:
-                rows = await tables.read(table, list(wanted))
-                entities += self._entities(table, rows, gone)
-                for id_ in wanted.keys() - {row.id for row in rows}:
-                    self._digests[table.name].pop(id_, None)
-                    gone.append((table.kind, id_))
-        if entities or gone:
-            self._take(entities, gone)
+        found = [
+            (table, by_table[table.name].keys(), await tables.read(table, list(by_table[table.name])))
+            for table in TABLES
+            if table.name in by_table
+        ]
+        if found:
+            self._hand_on(found)
 
-    def _entities(self, table: Table, rows: Iterable[Row], gone: list[Gone]) -> list[Entity]:
-        """Return what rows are; one that cannot be read counts as gone."""
+    def _hand_on(self, found: Iterable[tuple[Table, Collection[str] | None, Sequence[Row]]]) -> None:
+        """Hand on rows, and which of those asked for are gone. One that cannot be read counts as gone.
+
+        Nothing in here waits: what was read and not handed on, because a connection was lost on the way, is not known.
+        """
         entities: list[Entity] = []
-        digests = self._digests[table.name]
-        for row in rows:
-            digests[row.id] = row.digest
-            try:
-                if isinstance(row.columns, str):
-                    raise ValueError(row.columns)  # noqa: TRY301 - told like what entity() raises
-                entities.append(entity(table, row.columns, self._options.metadata))
-            except ValueError as error:
-                self._refuse(f"row {row.id!r} of {table.name}", str(error))
-                gone.append((table.kind, row.id))
-        return entities
+        gone: list[Gone] = []
+        for table, asked, rows in found:
+            digests = self._digests[table.name]
+            for row in rows:
+                digests[row.id] = row.digest
+                try:
+                    if isinstance(row.columns, str):
+                        raise ValueError(row.columns)  # noqa: TRY301 - told like what entity() raises
+                    entities.append(entity(table, row.columns, self._options.metadata))
+                except ValueError as error:
+                    self._refuse(f"row {row.id!r} of {table.name}", str(error))
+                    gone.append((table.kind, row.id))
+            for id_ in set(asked or ()) - {row.id for row in rows}:
+                digests.pop(id_, None)
+                gone.append((table.kind, id_))
+        self._take(entities, gone)
 
 
 async def people(options: Options) -> list[str]:

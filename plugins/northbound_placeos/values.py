@@ -53,7 +53,9 @@ class Values:
             if isinstance(reply, Exception):
                 words = str(reply)
                 if not words.startswith("WRONGTYPE"):  # of rights, of loading: not this module's fault
-                    raise NorthboundError(f"Redis at {self._where} refuses: {words}: docs/placeos.md has the rights it needs")
+                    raise NorthboundError(
+                        f"Redis at {self._where} refuses: {words}: docs/placeos.md has the rights it needs"
+                    )
                 found.append(words)
             else:
                 found.append(reply)
