@@ -104,9 +104,13 @@ def test_latest_leaves_exactly_the_newest_value_of_each_topic(tmp_path):
         until(lambda: "keeping the newest" in service.log(), what="it never grew too large")
         time.sleep(2.5)  # the bound is looked at every second; then nothing more comes
         with Mosquitto(tmp_path, port=port), Subscriber(port) as recorder:
-            until(lambda: len({m.topic for m in recorder.arrived}) == topics, what="a topic is missing")
-            time.sleep(0.5)
-            last = {m.topic: value(m.payload) for m in recorder.arrived}
+            newest = list(range(count - topics, count))
+
+            def last() -> list[int]:
+                return sorted({m.topic: value(m.payload) for m in list(recorder.arrived)}.values())
+
+            until(lambda: last() == newest, what="the newest value of a topic is missing")
+            time.sleep(0.3)
         assert service.stop() == 0
-    assert sorted(last.values()) == list(range(count - topics, count))
+    assert last() == newest
     assert len(recorder.arrived) < count / 2, "superseded values were sent"

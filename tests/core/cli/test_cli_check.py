@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 import threading
 
 import pytest
 from tests.support.mosquitto import Mosquitto, free_port
+
+from northbound import Credential, Unauthorised
 
 
 def write(site, text: str, mode: int = 0o600):
@@ -195,6 +198,55 @@ def test_a_connector_that_breaks_its_contract_is_an_answer(cli, site, monkeypatc
     assert told.status == 1
     assert "the connector failed: KeyError" in told.out
     assert "a defect of the connector" in told.out
+
+
+def test_connect_tells_what_the_connector_knows(cli, site, monkeypatch):
+    now = dt.datetime.now(dt.UTC)
+    ends = [now + dt.timedelta(days=12, hours=1), now + dt.timedelta(hours=1, minutes=1), now - dt.timedelta(days=1)]
+
+    async def refused(self):
+        self.tell("TLS to a.test:8883\x1b[2J")
+        self.tell("CONNACK 135")
+        raise Unauthorised("refused")
+
+    file = "northbound_file.connector.FileConnector"
+    monkeypatch.setattr(f"{file}.open", refused)
+    monkeypatch.setattr(f"{file}.explain", lambda self, error: f"{error}: the clock is off", raising=False)
+    found = [Credential("certificate", ends[0]), Credential("SAS token", ends[1], renewed=True)]
+    found += [Credential("CA", ends[2]), Credential("key")]
+    monkeypatch.setattr(f"{file}.credentials", lambda self: found, raising=False)
+    write(site, f'{SMALL}[connectors.out]\ntype = "file"\npath = "x"\n')
+    told = cli("check", "--connect")
+    assert told.status == 1
+    first, *rest = told.out.splitlines()[5:]
+    assert first.endswith("refused")
+    assert rest[:2] == ["  TLS to a.test:8883\\u001b[2J", "  CONNACK 135"]
+    assert rest[2].startswith("  the certificate holds for 12 days more, until 20")
+    assert rest[3].startswith("  the SAS token holds for 1.0 hours more")
+    assert rest[3].endswith(", and is renewed by itself")
+    assert rest[4].startswith("  the CA expired on ")
+    assert rest[5] == "  likely cause: refused: the clock is off"
+    (answer,) = cli("check", "--connect", "--json").json["destinations"]
+    assert answer["told"][1] == "CONNACK 135"
+    assert [c["name"] for c in answer["credentials"]] == ["certificate", "SAS token", "CA", "key"]
+
+
+def test_connect_asks_whether_messages_would_be_taken(cli, site, monkeypatch):
+    async def no(self):
+        raise Unauthorised("the role does not allow to publish")
+
+    def defect(self, error=None):
+        raise KeyError
+
+    file = "northbound_file.connector.FileConnector"
+    monkeypatch.setattr(f"{file}.probe", no, raising=False)
+    for name in ("credentials", "explain"):
+        monkeypatch.setattr(f"{file}.{name}", defect, raising=False)
+    write(site, f'{SMALL}[connectors.out]\ntype = "file"\npath = "x"\n')
+    told = cli("check", "--connect")
+    assert told.status == 1
+    assert "the role does not allow to publish" in told.out
+    assert "refuses the credentials" in told.out
 
 
 def test_connect_needs_a_file_that_loads(cli, site):
