@@ -59,11 +59,11 @@ class PayloadFormat(Struct, frozen=True):
             return {"name": entity["name"], **entity}
         return entity
 
-    def same(self, kind: Kind, one: bytes, other: bytes) -> bool:
-        """Return whether two payloads of one topic say the same, whenever they say it was."""
-        if not one or not other or (kind == "metadata" and self.metadata == "entity"):
-            return one == other
-        return one.partition(b",")[2] == other.partition(b",")[2]  # behind {"time":…
+    def timeless(self, kind: Kind, payload: bytes) -> bytes:
+        """Return what two payloads have in common that say the same at different times."""
+        if not payload or (kind == "metadata" and self.metadata == "entity"):
+            return payload
+        return payload.partition(b",")[2]  # behind {"time":…
 
     def read_state(self, payload: bytes) -> tuple[Any, bytes]:
         """Return the value that :meth:`state_writer` wrote, and its JSON; raises ``ValueError`` for another's."""

@@ -2,8 +2,8 @@
 
 Why here and not in the source. What is stored went through the topics, the payloads and the privacy rules of this
 site, so only behind the engine can two values be compared; and what has vanished while the service was down, nobody
-knows but the store. The store is asked a batch of topics at a time, so that a tree of any size costs no memory but
-eight bytes' worth of hash a topic, kept until it is finished.
+knows but the store. The store is asked a batch of topics at a time, so that a tree costs no memory
+but two hashes a topic, until it is finished.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class StoreSynchronisation:
         self._store = store
         self._owns = owns
         self._prefix = f"{engine.scheme.root}/"
-        self._seen: set[int] = set()
+        self._seen: dict[int, int] = {}  # hash of a topic → hash of what it was last said to hold
         self._empty = not store.current_topics(self._prefix, "", 1)
 
     async def submit(self, events: Sequence[Event]) -> Ticket:
@@ -86,18 +86,19 @@ class StoreSynchronisation:
         return address is not None and self._owns(address)
 
     def _differing(self, messages: Sequence[Message]) -> list[Message]:
-        seen, same = self._seen, self._engine.payloads.same
-        # With nothing stored there is nothing to compare; a topic that was named before has been compared.
+        seen, timeless = self._seen, self._engine.payloads.timeless
+        # With nothing stored there is nothing to compare; a topic that was named before is compared with that.
         stored = {} if self._empty else self._store.current([m.topic for m in messages if hash(m.topic) not in seen])
         differing: list[Message] = []
         for message in messages:
             topic = message.topic
             key = hash(topic)
-            if key not in seen:
-                seen.add(key)
-                if same(message.kind, message.payload, stored.get(topic, b"")):
-                    continue
-            differing.append(message)
+            before = seen.get(key)
+            if before is None:
+                before = hash(timeless(message.kind, stored.get(topic, b"")))
+            seen[key] = said = hash(timeless(message.kind, message.payload))
+            if said != before:
+                differing.append(message)
         return differing
 
 

@@ -61,6 +61,11 @@ class PlaceosSource(northbound.Source):
         """Which database is away."""
         return None if self._run is None else self._run.problem
 
+    @property
+    def synchronised(self) -> bool:
+        """Whether everything there is has been handed in once, since it runs."""
+        return self._run is not None and self._run.synchronised
+
     async def people(self) -> Sequence[str]:
         """Return the names in the user table."""
         return await people(self.config)
@@ -102,6 +107,7 @@ class _Run:
         self._problems: dict[str, str] = {}
         self._orgs = _remembered(intake.checkpoint)
         self._orgs_changed = False
+        self.synchronised = False
         self._swept = time.monotonic()
         self._sweeping: list[str] = []
 
@@ -252,17 +258,16 @@ class _Run:
             self._drain()
             self._outbox += self._tree.due(_now())
             while self._outbox:
+                if self._orgs_changed:  # first: what is stored must be known as ours when it is gone at the next start
+                    self._orgs_changed = False
+                    await self._intake.submit((), checkpoint=_remember(self._orgs))
                 events, self._outbox = self._outbox[:_EVENTS], self._outbox[_EVENTS:]
                 await (sync or self._intake).submit(events)
                 self._room.set()
             if sync is not None and self._complete:
-                self._orgs_changed = False
-                await sync.finish(checkpoint=_remember(self._orgs))
-                sync = None
+                await sync.finish()
+                sync, self.synchronised = None, True
                 log.info("%s: synchronised: %d values", self._name, self._tree.values_known)
-            elif sync is None and self._orgs_changed:
-                self._orgs_changed = False
-                await self._intake.submit((), checkpoint=_remember(self._orgs))
 
     @property
     def _complete(self) -> bool:

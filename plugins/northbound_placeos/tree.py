@@ -55,6 +55,7 @@ class Tree:
         self._hold = hold
         self._max_value_bytes = max_value_bytes
         self._known: dict[str, dict[str, int]] = {}
+        self._refused: dict[str, dict[str, int]] = {}  # what was refused, so that it is not told again each time
         self._fresh: dict[str, set[Place]] = {}
         self._windows: dict[str, dict[str, tuple[bytes | None, int]]] = {}
         self._wanted: dict[str, None] = {}
@@ -190,6 +191,7 @@ class Tree:
     def _forget(self, module: str) -> None:
         """Nothing of the module is published any more."""
         self._known.pop(module, None)
+        self._refused.pop(module, None)
         if self._held:
             self._held = {entry: moment for entry, moment in self._held.items() if entry[0] != module}
         self._fresh.pop(module, None)
@@ -221,10 +223,15 @@ class Tree:
         try:
             value = self._value(raw or b"")
         except ValueError as error:
-            self._refuse(f"status/{module}/{key}", str(error))
+            refused = self._refused.setdefault(module, {})
+            if refused.get(key) != digest:
+                refused[key] = digest
+                self._refuse(f"status/{module}/{key}", str(error))
             if known is not None and key in known:
                 self._end(module, key, time, events)
             return
+        if module in self._refused:
+            self._refused[module].pop(key, None)
         if known is None:
             known = self._known[module] = {}
         known[key] = digest

@@ -121,3 +121,12 @@ async def test_a_refused_event_is_reported_and_its_topic_cleared(site):
     assert [position for position, _ in ticket.refused] == [0]
     await sync.finish()
     assert await news() == [("b", True), ("a", False)]
+
+
+async def test_what_is_said_twice_is_stored_once(site):
+    intake, news = site
+    sync = await intake.synchronise(everything)
+    await sync.submit([state("a", 1), state("a", 1, time=7)])
+    await sync.submit([state("a", 1), state("a", 2), state("a", 1)])
+    await sync.finish()
+    assert await news() == [("a", True)] * 3

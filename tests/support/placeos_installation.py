@@ -45,6 +45,11 @@ class Installation:
             self.db.close()
             self.status.close()
 
+    def drop(self) -> None:
+        """Close, and leave nothing behind."""
+        self.close()
+        self.postgres.drop(self.database)
+
     @property
     def url(self) -> str:
         return self.postgres.url(self.database)

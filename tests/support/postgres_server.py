@@ -71,6 +71,10 @@ class PostgresServer:
             connection.execute(script)
         return name
 
+    def drop(self, name: str) -> None:
+        with self.connect() as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
     def start(self) -> Self:
         self._control("start")
         return self

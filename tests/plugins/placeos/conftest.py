@@ -35,7 +35,7 @@ def redis(tmp_path):
 def installation(postgres, redis):
     made = Installation(postgres, redis)
     yield made
-    made.close()
+    made.drop()
 
 
 def furnish(installation: Installation) -> None:

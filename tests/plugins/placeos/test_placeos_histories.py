@@ -26,7 +26,7 @@ def world(postgres, tmp_path_factory):
     with RedisServer(tmp_path_factory.mktemp("redis"), persistent=True) as redis:
         made = Installation(postgres, redis)
         yield made
-        made.close()
+        made.drop()
 
 
 def emptied(world: Installation) -> None:

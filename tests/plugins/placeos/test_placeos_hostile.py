@@ -49,13 +49,13 @@ async def test_a_value_that_is_no_json_is_refused_and_its_topic_cleared(service,
     raw = text.encode(errors="surrogateescape")
     installation = service.installation
     installation.set("mod-3", "early", raw)
-    async with service.running():
+    async with service.running() as source:
         await until(lambda: service.intake.refused > 0, within=10)
         assert "mod-3" in service.intake.last_refusal
         installation.set("mod-1", "power", raw)
         await until(lambda: "mod-1/power" in service.intake.last_refusal)
         tree = await service.tree()
-        await until(lambda: service.intake.checkpoint is not None)
+        await until(lambda: source.synchronised)
         tree = await service.tree()
         assert f"{ROOM}/Display/1/power" not in tree
         assert tree[f"{ROOM}/Display/1/volume"] == 10
@@ -78,8 +78,8 @@ async def test_keys_of_other_kinds_and_channels_of_no_status(service):
     installation.status.delete("status/mod-1")
     installation.status.set("status/mod-1", "a string, no hash")
     installation.status.hset("status/mod-2", b"\xff\xfe", "1")
-    async with service.running():
-        await until(lambda: service.intake.checkpoint is not None)
+    async with service.running() as source:
+        await until(lambda: source.synchronised)
         assert service.intake.refused == 2
         for channel in (b"status/mod-3", b"status/mod-3/", b"status/mod-\xff/power", b"status/mod-3/\xff"):
             installation.status.publish(channel, "true")
@@ -97,8 +97,8 @@ async def test_rows_that_cannot_be_read_count_as_gone(service):
     tags = {"zone-org": '["org"]', "zone-b1": '["building", null, 7]', "zone-b2": '{"no": "list"}', "zone-l1": "null"}
     for id_, text in tags.items():
         installation.db.execute("UPDATE zone SET tags = %s WHERE id = %s", (text, id_))
-    async with service.running():
-        await until(lambda: service.intake.checkpoint is not None)
+    async with service.running() as source:
+        await until(lambda: source.synchronised)
         tree = await service.tree()
         assert "placeos/zone-org/state/zone-b1/_/_/sys-1/driver-d/Display/1/power" in tree
         assert "placeos/zone-org/state/_/_/_/sys-2/driver-d/Display/1/power" in tree
@@ -117,8 +117,8 @@ async def test_a_schema_without_the_columns_that_only_describe(service):
 
 async def test_metadata_in_full_has_every_column_but_those_with_secrets(service):
     service.installation.db.execute("ALTER TABLE sys ADD COLUMN api_token text DEFAULT 'hush'")
-    async with service.running(metadata="full"):
-        await until(lambda: service.intake.checkpoint is not None)
+    async with service.running(metadata="full") as source:
+        await until(lambda: source.synchronised)
         await service.store.fold()
     body = service.store.current(["placeos/zone-org/metadata/sys-1"]).popitem()[1]
     told = json.loads(body)

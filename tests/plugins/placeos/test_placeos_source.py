@@ -251,7 +251,35 @@ async def test_what_other_sources_brought_is_left_alone(service):
         ]
     )
     others = await service.tree()
-    async with service.running():
-        await until(lambda: service.intake.checkpoint is not None)
+    async with service.running() as source:
+        await until(lambda: source.synchronised)
         wanted = service.installation.tree() | others
         assert await service.tree() == wanted
+
+
+async def test_an_organisation_that_came_and_went_is_known_as_ours(service):
+    """It appears, the service dies at once, and it is gone when the service comes back."""
+    async with service.running():
+        await service.settled()
+        service.installation.put("zone", "zone-new", name="New", tags=["org"])
+        service.installation.put("sys", "sys-2", zones=["zone-new", "zone-b2"])
+        moved = "placeos/zone-new/metadata/sys-2"
+        await until(lambda: moved in dict(service.news()))
+    service.installation.delete("zone", "zone-new")
+    async with service.running():
+        await service.settled()
+
+
+async def test_what_is_refused_is_told_once_and_not_each_time_it_is_read(service):
+    service.installation.set("mod-3", "early", "no json")
+    async with service.running(reread="1s") as source:
+        await until(lambda: source.synchronised)
+        service.installation.status.hset("status/mod-1", "late", "1")
+        await until(lambda: f"{ROOM}/Display/1/late" in dict(service.news()))
+        service.installation.status.hset("status/mod-1", "late", "2")
+        await until(lambda: f"{ROOM}/Display/1/late" in dict(service.news()))
+        assert service.intake.refused == 1
+        service.installation.set("mod-3", "early", "other")
+        await until(lambda: service.intake.refused == 2)
+        service.installation.set("mod-3", "early", "1")
+        await service.settled()
