@@ -31,7 +31,7 @@ from northbound.lanes import Lanes
 from northbound.limits import Limits
 from northbound.message import Address, Message, Outgoing
 from northbound.privacy.detector import Detector, Found
-from northbound.source import Intake, Source, Synchronisation, Ticket
+from northbound.source import Imported, Intake, Source, Synchronisation, Ticket
 from northbound.topics import MetadataAddress
 
 __version__ = "0.1.0"
@@ -50,6 +50,7 @@ __all__ = [
     "EventDecoder",
     "EventRefused",
     "Found",
+    "Imported",
     "Intake",
     "Lanes",
     "Limits",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import pydantic
+from msgspec import Struct
 
 from northbound.events import Event
 from northbound.fields import NoOptions
@@ -72,6 +73,23 @@ class Intake(Protocol):
         """Count and report input that never became an event; ``where`` is a line number or a topic."""
 
 
+class Imported(Struct, frozen=True):
+    """A destination that the system behind a source delivers to already, as a connector here.
+
+    ``options`` are the keys of its table, ``secrets`` those whose values go into files of their own; ``filters`` are
+    regular expressions of what that system was told to hash, ``filter_secret`` the key of those hashes. ``remarks``
+    say what a person should know: what was configured there and never done, what is done here otherwise.
+    """
+
+    name: str
+    type: str
+    options: Mapping[str, Any]
+    secrets: Mapping[str, str] = {}
+    filters: tuple[str, ...] = ()
+    filter_secret: str | None = None
+    remarks: tuple[str, ...] = ()
+
+
 class Source:
     """Brings state in. ``config`` is an instance of ``Config``, ``name`` its name in the configuration."""
 
@@ -108,5 +126,12 @@ class Source:
 
         Called before :meth:`run`, on a connection of its own, and again now and then. Only a source with a user table
         has an answer.
+        """
+        raise NotImplementedError
+
+    async def destinations(self) -> Sequence[Imported]:
+        """Return where the system behind it delivers to already, for ``northbound import``.
+
+        Only a source that reads such a system's configuration has an answer.
         """
         raise NotImplementedError

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 
@@ -15,6 +15,7 @@ from northbound_placeos.models import Models, Row
 from northbound_placeos.options import Options
 from northbound_placeos.rows import TABLES, Table, entity
 
+T = TypeVar("T")
 Gone = tuple[type[Entity], str]
 
 #: What the feed says in so long a time is read together.
@@ -134,11 +135,11 @@ class Follower:
         self._take(entities, gone)
 
 
-async def people(options: Options) -> list[str]:
-    """Return the names in the user table; raises :class:`NorthboundError`."""
+async def ask(options: Options, question: Callable[[Models], Awaitable[T]]) -> T:
+    """Return the answer to one question, on a connection of its own; raises :class:`northbound.NorthboundError`."""
     connection = await models.connect(options)
     try:
-        return await Models(connection, options.metadata).people()
+        return await question(Models(connection, options.metadata))
     except psycopg.Error as error:
         raise models.explain(options, error) from None
     finally:

@@ -144,6 +144,15 @@ class Models:
         row = await cursor.fetchone()
         return row is not None and row[0] == len(TABLES)
 
+    async def brokers(self) -> list[dict[str, Any]]:
+        """Return the rows of the broker table; raises :class:`NorthboundError` where it cannot be read."""
+        readable = await self.readable("broker")
+        if "host" not in readable:
+            raise NorthboundError("the table 'broker' is not there or may not be read: docs/placeos.md has the GRANTs")
+        query = sql.SQL("SELECT {} FROM broker ORDER BY name").format(sql.SQL(", ").join(map(sql.Identifier, readable)))
+        rows = await (await self._connection.execute(query)).fetchall()
+        return [dict(zip(readable, row, strict=True)) for row in rows]
+
     async def people(self) -> list[str]:
         """Return the names in the user table; raises :class:`NorthboundError` where it cannot be read."""
         readable = await self.readable("user")

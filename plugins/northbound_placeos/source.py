@@ -21,10 +21,12 @@ import msgspec
 import pydantic
 
 import northbound
-from northbound import Address, Event, Intake, MetadataAddress, NorthboundError, Synchronisation
+from northbound import Address, Event, Imported, Intake, MetadataAddress, NorthboundError, Synchronisation
 from northbound.directory import Directory, Entity
-from northbound_placeos.follow import Follower, Gone, people
+from northbound_placeos.brokers import imported
+from northbound_placeos.follow import Follower, Gone, ask
 from northbound_placeos.live import Arrivals, Subscription
+from northbound_placeos.models import Models
 from northbound_placeos.options import Options
 from northbound_placeos.tree import Tree
 from northbound_placeos.values import BATCH, Values
@@ -68,7 +70,11 @@ class PlaceosSource(northbound.Source):
 
     async def people(self) -> Sequence[str]:
         """Return the names in the user table."""
-        return await people(self.config)
+        return await ask(self.config, Models.people)
+
+    async def destinations(self) -> Sequence[Imported]:
+        """Return the brokers that PlaceOS's own service publishes to."""
+        return [imported(row) for row in await ask(self.config, Models.brokers)]
 
     async def run(self, intake: Intake) -> None:
         """Read until cancelled."""

@@ -21,6 +21,7 @@ PUBLIC = [
     "EventDecoder",
     "EventRefused",
     "Found",
+    "Imported",
     "Intake",
     "Lanes",
     "Limits",
