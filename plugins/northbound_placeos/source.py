@@ -142,10 +142,15 @@ class _Run:
             except NorthboundError as error:
                 words = str(error)
             except BaseExceptionGroup as group:
-                error_ = _first(group)
-                if not isinstance(error_, NorthboundError):
+                first = _first(group)
+                if not isinstance(first, NorthboundError):
                     raise
-                words = str(error_)
+                words = str(first)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A connection that breaks at the moment of cancelling: psycopg, and a task group before Python 3.13,
+                # then tell of the break and forget the cancelling.
+                raise asyncio.CancelledError
             if self._problems.get(what) != words:
                 log.warning("%s: %s", self._name, words)
             self._problems[what] = words

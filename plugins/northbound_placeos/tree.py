@@ -143,7 +143,7 @@ class Tree:
         for key, (raw, when) in values.items():
             self._set(module, key, raw, when, places, fresh, events)
         for key in [key for key in known if key not in values]:
-            self._gone(module, key, time, events)
+            self._gone(module, key, time, events, fresh)
         return events
 
     def changed(self, module: str, key: str, raw: bytes | None, time: int) -> list[Event]:
@@ -258,19 +258,23 @@ class Tree:
     def _gone(
         self, module: str, key: str, time: int, events: list[Event], fresh: Iterable[Place] = (), *, said: bool = False
     ) -> None:
-        """Take in that a status has no value. ``said``: Redis names it, so that there is a null to publish."""
+        """Take in that a status has no value. ``said``: Redis names it, so that there is a null to publish.
+
+        With a fresh place it counts at once: a value that came back could not be told from one published everywhere.
+        """
         digest = self._known.get(module, {}).get(key)
         if digest == _NULL_DIGEST:  # published already
             events += [_state(place, key, None, time) for place in fresh]
         elif digest is None and not (said and self._removed == "null"):
             return
-        elif self._hold:
+        elif self._hold and not fresh:
             self._held.setdefault((module, key), time + self._hold)
         else:
             self._end(module, key, time, events)
 
     def _end(self, module: str, key: str, time: int, events: list[Event]) -> None:
         """Publish that a status is gone."""
+        self._held.pop((module, key), None)
         fresh = self._fresh.get(module, ())
         places = [place for place in self.directory.places(module) if place not in fresh]
         known = self._known.setdefault(module, {})

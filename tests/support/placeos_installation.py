@@ -141,7 +141,8 @@ class Installation:
 
     def _values(self, module: str, row: Mapping[str, Any], stopped: str) -> dict[str, Any]:
         values = {}
-        for key, text in self.status.hgetall(f"status/{module}").items():
+        found = self.status.hgetall(f"status/{module}")
+        for key, text in found.items():
             try:
                 value = json.loads(text)
             except ValueError:
@@ -150,7 +151,11 @@ class Installation:
                 values[key.decode()] = value
         if row["running"] is False and stopped == "clear":
             return {}
-        if row["running"] is False and stopped == "disconnected" and "connected" in values:
+        if (
+            row["running"] is False
+            and stopped == "disconnected"
+            and found.get(b"connected", b"null") not in (b"null", b"")
+        ):
             values["connected"] = False
         return values
 
