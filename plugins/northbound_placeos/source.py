@@ -18,15 +18,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, Final
 
 import msgspec
+import psycopg
 import pydantic
 
 import northbound
-from northbound import Address, Event, Imported, Intake, MetadataAddress, NorthboundError, Synchronisation
+from northbound import Address, ApiKey, Event, Imported, Intake, MetadataAddress, NorthboundError, Synchronisation
 from northbound.directory import Directory, Entity
 from northbound_placeos.brokers import imported
 from northbound_placeos.follow import Follower, Gone, ask
+from northbound_placeos.keys import Keys
 from northbound_placeos.live import Arrivals, Subscription
-from northbound_placeos.models import Models
+from northbound_placeos.models import Models, connect, explain
 from northbound_placeos.options import Options
 from northbound_placeos.tree import Tree
 from northbound_placeos.values import BATCH, Values
@@ -71,6 +73,16 @@ class PlaceosSource(northbound.Source):
     async def people(self) -> Sequence[str]:
         """Return the names in the user table."""
         return await ask(self.config, Models.people)
+
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        """Return a key of PlaceOS's table ``api_key``."""
+        connection = await connect(self.config)
+        try:
+            return await Keys(connection).find(key_id)
+        except psycopg.Error as error:
+            raise explain(self.config, error) from None
+        finally:
+            await connection.close()
 
     async def destinations(self) -> Sequence[Imported]:
         """Return the brokers that PlaceOS's own service publishes to."""
