@@ -101,7 +101,7 @@ async def test_the_audit_log_is_as_the_guide_shows_it(tmp_path):
 
 def test_the_commands_of_the_guide_exist(capsys, monkeypatch):
     commands = set(re.findall(r"northbound keys (\w+)", GUIDE))
-    assert commands == {"create", "list", "revoke", "prune"}
+    assert commands == {"create", "list", "revoke", "prune", "check"}
     for command in commands:
         monkeypatch.setattr("sys.argv", ["northbound", "keys", command, "--help"])
         with pytest.raises(SystemExit) as ended:

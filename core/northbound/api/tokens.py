@@ -167,6 +167,11 @@ class Tokens:
         # Of several issuers of one name that which knew the signature has the most to say.
         raise max(refused, key=lambda error: error.reason != "bad_credentials")
 
+    def problems(self) -> list[str]:
+        """Return in words which keys could not be fetched."""
+        remotes = [issuer.remote for issuer in self.issuers.values() if issuer.remote is not None]
+        return [f"the keys at {remote.url}: {remote.error}" for remote in remotes if remote.error is not None]
+
     def knows(self, issuer: str | None) -> bool:
         """Whether the tokens of an issuer of this name are taken."""
         return issuer in self.issuers

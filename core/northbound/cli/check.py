@@ -17,7 +17,7 @@ from rich.text import Text
 
 from northbound import ConfigurationError, Connector, DeliveryError, Problem, Rejected, Unauthorised
 from northbound.administration import is_running
-from northbound.cli import policy
+from northbound.cli import exposure, policy
 from northbound.cli.advice import warnings
 from northbound.cli.output import console, emit, note, on_terminal, say
 from northbound.cli.parameters import DURATION, config_argument, json_option
@@ -119,6 +119,8 @@ def _report(
     say(f"  connectors  {connectors}")
     say(f"  store       {configuration.store.path}")
     say(f"  privacy     {policy.sentence(configuration)}")
+    if configuration.api is not None:
+        say(f"  API         {exposure.sentence(configuration.api)}")
 
 
 async def _try_all(configuration: Configuration, seconds: float, *, quiet: bool) -> list[Answer]:

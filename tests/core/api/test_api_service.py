@@ -526,3 +526,29 @@ async def test_the_bridge_tells_of_itself_below_sys(tmp_path):
         await client.subscribe("$SYS/bridge/#")
         messages = await client.until("$SYS/bridge/connectors/out/dead_letters")
         assert {message.topic.rpartition("/")[2] for message in messages} >= {"state", "backlog", "acknowledged"}
+
+
+async def test_who_reads_nothing_of_a_stream_is_hung_up_on_and_harms_nobody(tmp_path):
+    async with running(tmp_path, request_timeout="300ms") as found:
+        host, port = found.url.removeprefix("http://").split(":")
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(deaf, (host, int(port)))
+        lines = [
+            "GET /api/state HTTP/1.1",
+            "host: x",
+            "accept: text/event-stream",
+            f"x-api-key: {found.tokens['admin']}",
+        ]
+        await loop.sock_sendall(deaf, "\r\n".join([*lines, "", ""]).encode())
+        await until(lambda: len(found.runtime.api._streams) == 1)
+        for turn in range(200):
+            await found.put(*(value(f"s{n}", "x" * 1000, time=turn) for n in range(100)))
+            if not len(found.runtime.api._streams):
+                break
+        await until(lambda: len(found.runtime.api._streams) == 0)
+        deaf.close()
+        assert (await found.get("/api/me")).status_code == 200
+        await until(lambda: found.status().backlog == 0)

@@ -52,9 +52,7 @@ def samples(version):
         m.Pubrec(7, reason, said),
         m.Pubrel(8, 0, said),
         m.Pubcomp(7, 0, said),
-        m.Subscribe(
-            9, (m.Subscription("a/+", 1), m.Subscription("$share/g/b/#", 2)), told(subscription_ids=(300,))
-        ),
+        m.Subscribe(9, (m.Subscription("a/+", 1), m.Subscription("$share/g/b/#", 2)), told(subscription_ids=(300,))),
         m.Suback(9, (0, 1)),
         m.Unsubscribe(10, ("a/+", "b"), told(user=(("k", "v"),))),
         m.Unsuback(10, (0, 17) if version == 5 else ()),

@@ -310,3 +310,32 @@ def test_check_says_what_privacy_there_is(cli, site):
         "  privacy     1 rule in force, the default policy among them; the secret of the hashes is configured; no"
         in (cli("check").out)
     )
+
+
+WRITTEN = '[connectors.out]\ntype = "file"\npath = "out.jsonl"\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "words"),
+    [
+        ('listen = "0.0.0.0:8080"', "api.listen", "tokens travel there in the open"),
+        ('mqtt_listen = "0.0.0.0:1883"', "api.mqtt_listen", "tokens travel there in the open"),
+        ('certificate = "a.pem"\nprivate_key = "b.pem"', "api.certificate", "the service will not start"),
+        ("", "api.auth", "nobody can sign in yet"),
+    ],
+)
+def test_what_an_api_exposes(cli, site, table, key, words):
+    write(site, f"{SMALL}{WRITTEN}[api]\n{table}\n")
+    told = cli("check", "--json")
+    assert told.status == 0
+    found = [warning for warning in told.json["warnings"] if warning["key"] == key]
+    assert found, told.out
+    assert words in found[0]["message"] + found[0]["remedy"]
+
+
+def test_an_api_behind_a_proxy_with_a_key_asks_for_no_trouble(cli, site):
+    write(site, f'{SMALL}{WRITTEN}[api]\nlisten = "0.0.0.0:8080"\ntrusted_proxies = ["192.0.2.1"]\n')
+    (site / "northbound.db.api-keys.json").write_text("{}")
+    assert cli("check", "--json").json["warnings"] == []
+    told = cli("check")
+    assert "API         http://0.0.0.0:8080" in told.out
