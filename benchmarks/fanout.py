@@ -214,7 +214,7 @@ def latency(server, subscribers: int, rate: int, seconds: float) -> list[float]:
 def memory(server, connections: int) -> float:
     warm = load.Crowd(server.port, 50)
     before = server.resident()
-    crowd = load.Crowd(server.port, connections, filter="placeos/org-acme/state/zone-bld-1/#")
+    crowd = load.Crowd(server.port, connections, text="placeos/org-acme/state/zone-bld-1/#")
     time.sleep(0.5)
     after = server.resident()
     crowd.close()

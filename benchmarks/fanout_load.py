@@ -37,7 +37,7 @@ HEAD = 3 + 2 + len(topic(0))  # up to the packet identifier, or the payload
 
 
 class Subscriber:
-    def __init__(self, port: int, number: int, qos: int, filter: str | None) -> None:
+    def __init__(self, port: int, number: int, qos: int, text: str | None) -> None:
         self.qos = qos
         self.count = 0
         self.latencies: list[int] | None = None
@@ -45,7 +45,7 @@ class Subscriber:
         self._buffer = b""
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._number, self._filter = number, filter
+        self._number, self._filter = number, text
 
     def ask_upgrade(self) -> None:
         key = base64.b64encode(os.urandom(16)).decode()
@@ -155,8 +155,8 @@ class Subscriber:
 class Crowd:
     """Subscribers, read by one ``epoll``."""
 
-    def __init__(self, port: int, count: int, qos: int = 0, filter: str | None = "#") -> None:
-        self.subscribers = [Subscriber(port, number, qos, filter) for number in range(count)]
+    def __init__(self, port: int, count: int, qos: int = 0, text: str | None = "#") -> None:
+        self.subscribers = [Subscriber(port, number, qos, text) for number in range(count)]
         # one step after the other for all of them: Mosquitto answers a lone newcomer only after 60 ms
         for step in ("ask_upgrade", "upgraded", "ask_connect", "connected", "ask_subscribe", "subscribed"):
             for item in self.subscribers:

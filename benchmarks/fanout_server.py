@@ -9,6 +9,7 @@ import resource
 import socket
 import sys
 import time
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -31,7 +32,7 @@ def messages(first: int, count: int, topic=load.live_topic) -> list[Message]:
 
 async def feed(broker: Broker, count: int, batch: int) -> None:
     """Publish as the engine does, as fast as the slowest subscriber takes it."""
-    sessions = list(broker._sessions)
+    sessions = list(broker._sessions)  # noqa: SLF001 - to be paced by the slowest
     for first in range(0, count, batch):
         broker.publish(messages(first, min(batch, count - first)))
         await asyncio.sleep(0)
@@ -50,8 +51,7 @@ async def steadily(broker: Broker, rate: int, seconds: float) -> None:
 
 
 def resident() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def main() -> None:

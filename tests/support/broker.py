@@ -52,7 +52,7 @@ class Rules:
         self.read, self.write = TopicMatcher(read), TopicMatcher(write)
         self.whole = frozenset(read)
 
-    def subscribe(self, who, filter) -> Grant:
+    def subscribe(self, who, filter) -> Grant:  # noqa: A002 - Access's word for it
         if who.role != "user" or filter in self.whole:
             return "whole"
         if filter in {"#", "$SYS/#"} or "+" in filter or "#" in filter:
@@ -118,7 +118,7 @@ async def served(*, options=None, access=None, people=None, origins=(), ssl=None
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve(sockets=[sock]))
         running = tasks.create_task(broker.run())
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
         try:
             yield Served(broker, people, listener.addresses[0][1], web_port, asyncio.get_running_loop())

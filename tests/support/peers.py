@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+from tests.support.broker import Rules, identity
+
 from northbound import mqtt as m
 from northbound.api.broker import Broker
 from northbound.api.identity import Identity, SignInRefused
 from northbound.message import Message
 from northbound.mqtt.properties import NONE, Properties
 from northbound.mqtt_options import MqttOptions
-
-from tests.support.broker import Rules, identity
 
 
 class Site:
@@ -41,8 +42,8 @@ class Site:
         self.wall += seconds
         self.broker.tick(self.now)
 
-    def values(self, filter="#") -> dict[str, bytes]:
-        return {item.topic: item.payload for item in self.broker.current(filter, None)}
+    def values(self, text="#") -> dict[str, bytes]:
+        return {item.topic: item.payload for item in self.broker.current(text, None)}
 
     @property
     def count(self):
@@ -146,8 +147,6 @@ class Peer:
         self.site.broker.part(self.link)
 
     def reconnect(self, **changes) -> m.Connack:
-        from msgspec.structs import replace
-
         self.packet = replace(self.packet, **changes)
         self.version = self.packet.version
         return self.connect()

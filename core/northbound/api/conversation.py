@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from northbound.api.broker import Broker
 from northbound.api.identity import Authenticator, SignInRefused
 from northbound.api.link import Link
+from northbound.mqtt.reasons import IMPLEMENTATION_SPECIFIC
 
 _CHUNK: Final = 64 * 1024  # bytes of messages written at once
 _ANSWERS: Final = 64 * 1024  # bytes of answers a client may leave unread before it is read no further
@@ -60,7 +61,11 @@ async def _read(link: Link, wire: Wire, authenticator: Authenticator, ready: asy
         if data is None:
             link.lose("the connection was lost", loop.time())
             return
-        link.receive(data, loop.time())
+        try:
+            link.receive(data, loop.time())
+        except Exception:  # a fault of ours ends the connection it came up in, and no other [MQTT-4.8.0-2] of 3.1.1
+            log.exception("a packet could not be processed; its connection is ended")
+            link.disconnect(IMPLEMENTATION_SPECIFIC, "the server has failed", loop.time())
         if link.stranger is not None:
             await _sign_in(link, authenticator)
         ready.set()

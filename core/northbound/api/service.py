@@ -151,7 +151,7 @@ class Api:
             "streams_conflated": self._streams.conflated,
             "streams_dropped": self._streams.dropped,
         }
-        return {**told, **counters, **streams}
+        return {**told, **counters, **streams, **self._signin.numbers()}
 
     # within
 
@@ -261,6 +261,7 @@ class Api:
             self._signin, rules = self._sign_in(self.options, before)
             self._door.inner, self._bounds.inner = self._signin, rules
             self._broker.forget_rights()
+            self._streams.forget_rights()
             await before.close()
 
     def _sign_in(self, options: ApiOptions, before: SignIn | None = None) -> tuple[SignIn, AuditedRules]:

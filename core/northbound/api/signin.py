@@ -11,14 +11,15 @@ import hmac
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from northbound import apikeys
 from northbound.admission import AuthOptions
 from northbound.api.audit import AccessAudit
-from northbound.api.identity import Identity, SignInRefused
+from northbound.api.identity import Identity, Refusal, SignInRefused
 from northbound.api.keyfile import KeyRing, path_beside
 from northbound.api.sourcekeys import Lookup, SourceKeys
 from northbound.api.throttle import Throttle
@@ -33,7 +34,7 @@ _LOOK_SECONDS: Final = 1.0
 _TOKEN: Final = re.compile(r"ey[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*")
 _NOTHING: Final = SignInRefused("bad_credentials", "there is no token or API key in user name or password")
 _UNKNOWN: Final = "the API key is not known here"
-#: Whoever guesses ids of keys learns nothing from the time it takes.
+#: What a secret is compared with where there is no key of that id: the work is the same.
 _NOBODY: Final = ApiKey(id="00000000", name="", hash=apikeys.hash_secret("00000000", "nobody"))
 
 
@@ -64,6 +65,7 @@ class SignIn:
         self._ring = KeyRing(path_beside(store))
         self._source = None if lookup is None else SourceKeys(lookup)
         self.options = options
+        self.counts: Counter[str] = Counter() if before is None else before.counts
         same = before is not None and before.options.throttle == options.throttle
         self.throttle: Throttle = before.throttle if before is not None and same else Throttle(options.throttle)
         self.tokens: Tokens = Tokens(options, site_org=site_org, before=None if before is None else before.tokens)
@@ -86,6 +88,17 @@ class SignIn:
         key = await self._key(identity.key_id)
         return key is not None and key.holds(int(now * 1000)) and self._identity(key) == identity
 
+    def numbers(self) -> dict[str, float]:
+        """Return what was counted since the start, and what is remembered."""
+        refused = {f"sign_ins_refused_{reason}": self.counts[reason] for reason in get_args(Refusal)}
+        return {
+            "sign_ins": self.counts["signed_in"],
+            **refused,
+            "failing_addresses": len(self.throttle),
+            "issuers_without_answer": len(self.tokens.problems()),
+            "api_keys": len(self._ring),
+        }
+
     async def run(self) -> None:
         """Keep keys fresh and the audit log written, until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -105,6 +118,7 @@ class SignIn:
             shown = show()
             found = await (self._by_key(shown) if apikeys.split(shown) else self.tokens.verify(shown))
         except SignInRefused as error:
+            self.counts[error.reason] += 1
             if self.audit is not None:
                 self.audit.refused(error, address)
             log.log(
@@ -116,6 +130,7 @@ class SignIn:
             if error.reason == "bad_credentials":
                 await asyncio.sleep(self.throttle.failed(address))
             raise
+        self.counts["signed_in"] += 1
         if self.audit is not None:
             self.audit.signed_in(found, address)
         return found

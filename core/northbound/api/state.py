@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from base64 import b64encode
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Final, Protocol
 
@@ -15,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from northbound.api.answers import Refused, number
 from northbound.api.identity import Access, Authenticator, Identity
-from northbound.api.stream import Stream, Streams
+from northbound.api.stream import Stream, Streams, event_of, told
 from northbound.message import Message
 from northbound.topics import TopicMatcher, filter_problem
 
@@ -34,23 +33,6 @@ class Tree(Protocol):
     def current(self, filter: str, who: Identity | None) -> Iterator[Message]:  # noqa: A002 - MQTT's word for it
         """Give the values at the topics that match ``filter`` and ``who`` may see."""
         ...
-
-
-def told(message: Message) -> dict[str, object]:
-    """Return a message for JSON: its payload as JSON where it is, else as text, else as base64."""
-    row: dict[str, object] = {"topic": message.topic, "kind": message.kind, "time": message.time}
-    payload = message.payload
-    if not payload:
-        return {**row, "payload": None}
-    try:
-        msgspec.json.decode(payload)
-        row["payload"] = msgspec.Raw(payload)
-    except (msgspec.DecodeError, RecursionError):
-        try:
-            row["payload_text"] = payload.decode()
-        except UnicodeDecodeError:
-            row["payload_base64"] = b64encode(payload).decode()
-    return row
 
 
 class State:
@@ -94,27 +76,23 @@ class State:
             if topic_filter is not None:
                 # Each value is the newest when it is read: what changes meanwhile may come twice, never backwards.
                 async for messages in _in_turns(self._tree.current(topic_filter, stream.who)):
-                    yield _events_of(messages)
+                    yield b"".join(map(event_of, messages))
             looked = alive = time.monotonic()
             while not stream.closed:
-                messages = await stream.take(_LOOK_SECONDS)
+                events = await stream.take(_LOOK_SECONDS)
                 now = time.monotonic()
                 if now - looked >= _LOOK_SECONDS:
                     looked = now
                     if not await self._authenticator.still_valid(stream.who):
                         yield b'event: end\ndata: {"reason":"what you signed in with has expired or was revoked"}\n\n'
                         return
-                if messages:
+                if events:
                     alive = now
-                    yield _events_of(messages)
+                    yield b"".join(events)
                 elif now - alive >= _ALIVE_SECONDS:
                     alive = now
                     yield b": here\n\n"
             yield b'event: end\ndata: {"reason":"the service is stopping"}\n\n'
-
-
-def _events_of(messages: Iterable[Message]) -> bytes:
-    return b"".join([b"data: " + _encode(told(message)) + b"\n\n" for message in messages])
 
 
 async def _in_turns(messages: Iterator[Message]) -> AsyncIterator[list[Message]]:

@@ -170,6 +170,23 @@ async def test_a_reload_of_rules_counts_for_who_is_connected(tmp_path):
         assert (await found.get("/api/state?filter=placeos/org/metadata/%23", "user")).status_code == 403
 
 
+async def test_a_reload_of_rules_counts_for_a_stream_that_is_open(tmp_path):
+    headers = {"Accept": "text/event-stream"}
+    async with running(tmp_path) as found:
+        url = "/api/state?filter=placeos/org/%23"
+        async with found.http.stream("GET", url, headers={**headers, **found.headers("user")}) as response:
+            lines = response.aiter_lines()
+            await until(lambda: len(found.runtime.api._streams) == 1)
+            rules = [{"roles": ["user"], "read": ["{root}/{org}/state/+/+/+/+/+/+/+/volume"]}]
+            await reload(found, options(access={"default": False, "rules": rules}))
+            await until(lambda: not found.runtime.api._changed.is_set())
+            await found.put(value("power", False), value("volume", 3))
+            async for line in lines:
+                if line.startswith("data: "):
+                    assert json.loads(line[6:])["topic"] == topic("volume")
+                    break
+
+
 async def test_a_reload_may_move_close_and_open_the_api(tmp_path):
     async with running(tmp_path) as found:
         await found.put(value("power", True))

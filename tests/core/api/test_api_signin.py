@@ -250,6 +250,23 @@ async def test_an_office_is_not_shut_out_for_a_screen_whose_token_has_expired(st
     assert await signin.sign_in(text, None, address=HERE)
 
 
+async def test_what_happens_is_counted_and_a_reload_counts_on(signin, store, keys):
+    keys.create("lobby", org="acme")
+    await signin.sign_in(token(), None, address=HERE)
+    for shown in ("x", "y", token(exp=1)):
+        await refusal(signin.sign_in(shown, None, address=HERE))
+    again = SignIn(options(store.parent, leeway="1s"), store=store, before=signin)
+    await again.sign_in(token(), None, address=HERE)
+    told = again.numbers()
+    assert told["sign_ins"] == 2
+    assert (told["sign_ins_refused_bad_credentials"], told["sign_ins_refused_expired"]) == (2, 1)
+    assert (told["sign_ins_refused_too_many"], told["failing_addresses"]) == (0, 1)
+    assert told["issuers_without_answer"] == 0
+    assert signin.numbers()["api_keys"] == 0  # nobody has looked yet
+    await refusal(signin.sign_in(f"{secrets.token_hex(16)}.{'x' * 43}", None, address=HERE))
+    assert signin.numbers()["api_keys"] == 1
+
+
 # keys of a source
 
 

@@ -18,7 +18,7 @@ class Orgs:
         self.asked = 0
         self.closed = set()
 
-    def subscribe(self, who, filter):
+    def subscribe(self, who, filter):  # noqa: A002 - Access's word for it
         if filter.startswith(f"placeos/{who.org}/"):
             return "refused" if who.subject in self.closed else "whole"
         return "narrowed" if filter.startswith(("#", "+", "$SYS", "placeos/+", "placeos/#")) else "refused"

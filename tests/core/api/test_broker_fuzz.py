@@ -1,6 +1,7 @@
 """Damaged packets, at every byte of every packet type of every version: an answer or an end, and nobody else notices.
 
-``pytest -k executions`` runs about 50,000 of them, ``-m slow`` every value of every byte (about 600,000).
+By default about 20,000 executions; with ``-m slow`` every value of every byte, 300,312 executions
+(71,208 of 3.1, 70,692 of 3.1.1 and 158,412 of 5).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ INTERESTING = (0, 1, 2, 3, 4, 0x20, 0x23, 0x2B, 0x2F, 0x7F, 0x80, 0x82, 0xC0, 0x
 
 def samples(version):
     """Return at least one packet of every type, with all that the version can say."""
-    told = (lambda **fields: Properties(**fields)) if version == 5 else (lambda **_: Properties())
+    told = Properties if version == 5 else (lambda **_: Properties())
     everything = told(
         payload_format=1,
         message_expiry=9,

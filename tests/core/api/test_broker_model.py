@@ -49,6 +49,7 @@ class BrokerMachine(RuleBasedStateMachine):
             self.peers[name] = Peer(self.site, name, client.version, clean=not client.kept, **properties)
         self.retained: dict[str, tuple[bytes, int]] = {}  # payload and QoS
         self.number = 0
+        self.early = []
 
     def online(self):
         return [name for name, client in self.clients.items() if client.online]
@@ -70,8 +71,6 @@ class BrokerMachine(RuleBasedStateMachine):
         client.online = client.exists = True
         self.early = peer.rest
         self.check(name)
-
-    early: list = []
 
     @precondition(lambda self: self.online())
     @rule(data=st.data())

@@ -58,7 +58,7 @@ def test_the_same_with_acknowledgements(qos):
     for packet in begun:
         slow.send(m.Puback(packet.packet_id) if qos == 1 else m.Pubrec(packet.packet_id))
     rest = slow.messages()
-    assert dict((packet.topic, packet.payload) for packet in rest) == site.values()
+    assert {packet.topic: packet.payload for packet in rest} == site.values()
     assert site.count.conflated == 500 - len(begun) - len(rest)
 
 
@@ -72,7 +72,7 @@ def test_the_queue_of_a_client_that_is_away_is_bounded_and_conflated():
     peer.connect()
     got = [packet for packet in peer.rest if isinstance(packet, m.Publish)]
     got += peer.messages()
-    assert dict((packet.topic, packet.payload) for packet in got) == site.values()
+    assert {packet.topic: packet.payload for packet in got} == site.values()
 
 
 def test_messages_that_are_no_values_are_not_conflated_but_dropped_beyond_a_bound():

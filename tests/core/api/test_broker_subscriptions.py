@@ -160,7 +160,7 @@ def test_after_unsubscribing_nothing_new_comes_and_what_was_begun_is_finished(ve
 
 
 @pytest.mark.parametrize(
-    ("filter", "topic", "hears"),
+    ("text", "topic", "hears"),
     [
         ("#", "a", True),
         ("#", "$SYS/x", False),
@@ -179,10 +179,10 @@ def test_after_unsubscribing_nothing_new_comes_and_what_was_begun_is_finished(ve
         ("\ufeffa", "\ufeffa", True),
     ],
 )
-def test_filters_match_as_the_specification_says(filter, topic, hears):
+def test_filters_match_as_the_specification_says(text, topic, hears):
     site = Site(system_interval="1h")
     peer = site.peer()
-    peer.subscribe(filter)
+    peer.subscribe(text)
     peer.messages()
     site.publish(topic)
     assert bool(peer.heard()) is hears
@@ -333,18 +333,43 @@ def test_members_have_a_qos_of_their_own_and_no_retained_values():
     assert [p.qos for p in two.messages()] == [2]
 
 
+def test_an_exchange_with_a_member_ends_with_that_member():
+    site = Site()
+    one = site.peer("one", 5, clean=False, session_expiry=100)
+    two = site.peer("two", 5, keep_alive=0)
+    one.subscribe("$share/g/a", qos=2)
+    site.publish("a", "begun")
+    (begun,) = one.got()
+    two.subscribe("$share/g/a", qos=2)
+    one.lose()
+    assert two.got() == []
+    one.connect()
+    assert [(p.packet_id, p.duplicate) for p in one.rest] == [(begun.packet_id, True)]
+    one.lose()
+    site.pass_(101)  # the session is gone, and its message with it
+    assert site.broker.numbers().sessions == 1
+    assert two.got() == []
+
+
+def test_topics_of_every_length_are_taken():
+    site = Site()
+    peer, author = site.peer("c", 5), site.peer("d", 4)
+    longest = "a/" + "é" * 32_766 + "b"
+    assert len(longest.encode()) == 65_535
+    peer.subscribe("+", longest)
+    author.publish("x", b"1")
+    author.publish(longest, b"2")
+    assert peer.heard() == [("x", b"1"), (longest, b"2")]
+
+
 def test_a_refusal_of_a_shared_message_is_the_end_of_it():
     site = Site()
     one, two = site.peer("one", 5), site.peer("two", 5)
     for peer in (one, two):
         peer.subscribe("$share/g/a", qos=1)
     site.publish("a", "1")
-    takers = [
-        peer
-        for peer in (one, two)
-        if (peer_got := peer.got()) and peer.send(m.Puback(peer_got[0].packet_id, 131)) is None
-    ]
-    assert len(takers) == 1
+    ((taker, packet),) = [(peer, packet) for peer in (one, two) for packet in peer.got()]
+    taker.send(m.Puback(packet.packet_id, 131))
     assert one.got() == two.got() == []
 
 
@@ -381,9 +406,9 @@ def test_every_receiver_hears_a_topic_in_order(seed):
         site.publish(chance.choice(["a/b", "a/c", "c/b"]), str(number))
         for peer, seen in zip(peers, heard, strict=True):
             if chance.random() < 0.2:
-                seen += peer.heard()
+                seen.extend(peer.heard())
     for peer, seen in zip(peers, heard, strict=True):
-        seen += peer.heard()
+        seen.extend(peer.heard())
         for topic in {topic for topic, _ in seen}:
             numbers = [int(payload) for where, payload in seen if where == topic]
             assert numbers == sorted(set(numbers))

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.tokens import JwksServer, jwk, key
 
 from northbound import Credential, Unauthorised
 
@@ -339,3 +340,23 @@ def test_an_api_behind_a_proxy_with_a_key_asks_for_no_trouble(cli, site):
     assert cli("check", "--json").json["warnings"] == []
     told = cli("check")
     assert "API         http://0.0.0.0:8080" in told.out
+
+
+def test_connect_fetches_the_keys_of_issuers(cli, site):
+    server = JwksServer(jwk(key(), "first", "ES256"))
+    try:
+        with (site / "northbound.toml").open("a") as file:
+            file.write(f'[api.auth.issuers.own]\nissuer = "x"\naudience = ["a"]\njwks = "{server.url}"\n')
+        told = cli("check", "--connect")
+        assert told.status == 0, told.out + told.err
+        assert f"api.auth.issuers.own: {server.url} (keys of an issuer): answers" in told.out
+        assert "key first: ES256" in told.out
+        server.status = 404
+        row = cli("check", "--connect", "--json").json["destinations"][-1]
+        assert (row["ok"], row["error"]) == (False, "the answer is 404")
+        server.status, server.pause = 200, 0.3
+        told = cli("check", "--connect", "--timeout", "200ms")
+        assert (told.status, "no answer within 0.2 s" in told.out) == (1, True)
+    finally:
+        server.pause = 0
+        server.close()

@@ -630,3 +630,39 @@ def test_a_puback_for_nothing_is_passed_over_and_one_for_qos_2_ends_it():
     wire.queue("a", b"1", 2)
     (sent,) = wire.sent()
     wire.offends(raw(m.Puback(sent.packet_id)), 130)
+
+
+def test_a_full_window_delays_nothing_but_messages():
+    wire = Wire(5, properties={"receive_maximum": 1})
+    for number in range(3):
+        wire.queue("a", b"%d" % number)
+    assert len(wire.sent()) == 1
+    wire.give(m.Pingreq(), m.Publish("b", b"", 1, packet_id=1), m.Subscribe(2, (m.Subscription("x"),)))
+    wire.session.answer(wire.events[0], 0)
+    wire.session.suback(wire.events[1], [0])
+    assert [type(packet) for packet in wire.sent()] == [m.Pingresp, m.Puback, m.Suback]
+
+
+def test_what_was_refused_is_not_sent_again():
+    wire = Wire(5)
+    wire.queue("a", b"1", 1)
+    wire.queue("a", b"2", 2)
+    one, two = wire.sent()
+    wire.give(m.Puback(one.packet_id, 135), m.Pubrec(two.packet_id, 135))
+    again = Wire(5, inbound=wire.inbound, source=wire.source, accept=False)
+    again.give(again.connect)
+    again.session.accept(again.inbound, again.source, NONE, again.now, session_present=True)
+    assert [type(packet) for packet in again.sent()] == [m.Connack]
+
+
+def test_what_was_begun_is_finished_although_it_expires():
+    wire = Wire(5)
+    wire.queue("a", b"x", 2, expires=60.0)
+    (sent,) = wire.sent()
+    again = Wire(5, inbound=wire.inbound, source=wire.source, accept=False)
+    again.now = 100.0
+    again.give(again.connect)
+    again.session.accept(again.inbound, again.source, NONE, again.now, session_present=True)
+    assert [(p.packet_id, p.payload) for p in again.sent()[1:]] == [(sent.packet_id, b"x")]
+    again.give(m.Pubrec(sent.packet_id), m.Pubcomp(sent.packet_id))
+    assert again.sent() == [m.Pubrel(sent.packet_id)]

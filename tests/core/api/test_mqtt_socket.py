@@ -1,0 +1,331 @@
+"""The WebSocket endpoint on the server that serves it in earnest, and the TCP and TLS listener."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+
+import pytest
+import trustme
+import websockets
+from tests.support.broker import PASSWORD, People, Rules, served, value
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from northbound import mqtt as m
+from northbound.api.identity import SignInRefused
+from northbound.api.mqtt_socket import packets_of
+from northbound.mqtt_options import MqttOptions
+
+VERSIONS = (3, 4, 5)
+
+
+def connect_packet(version=5, **changes):
+    return m.Connect(**({"client_id": "c", "version": version, "username": "ann", "password": PASSWORD} | changes))
+
+
+def dial(site, subprotocols=("mqtt",), **options):
+    return websockets.connect(site.url, subprotocols=list(subprotocols), compression=None, **options)
+
+
+class Web:
+    def __init__(self, ws, version):
+        self.ws, self.version = ws, version
+        self.decoder = m.Decoder(version)
+        self.frames = []
+
+    async def send(self, *packets):
+        await self.ws.send(b"".join(m.encode(packet, self.version) for packet in packets))
+
+    async def got(self, count):
+        """Return the next ``count`` packets."""
+        found = []
+        while len(found) < count:
+            data = await asyncio.wait_for(self.ws.recv(), 10)
+            self.frames.append(data)
+            found += self.decoder.feed(data)
+        return found
+
+    async def closed(self):
+        with pytest.raises(ConnectionClosed) as caught:
+            await asyncio.wait_for(self.ws.recv(), 10)
+        return caught.value.rcvd.code if caught.value.rcvd else None
+
+
+async def hang_up(writer):
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def signed_in(ws, version=5, **changes):
+    web = Web(ws, version)
+    await web.send(connect_packet(version, **changes))
+    (connack,) = await web.got(1)
+    assert connack.reason == 0
+    return web
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"), [(["mqtt"], "mqtt"), (["mqttv3.1"], "mqttv3.1"), (["x", "mqttv3.1", "mqtt"], "mqtt")]
+)
+async def test_the_subprotocol_offered_is_echoed(offered, chosen):
+    async with served() as site, dial(site, offered) as ws:
+        assert ws.subprotocol == chosen
+        await signed_in(ws)
+
+
+async def test_without_a_subprotocol_of_mqtt_it_is_refused():
+    async with served() as site:
+        for offered in ([], ["chat"]):
+            with pytest.raises(InvalidStatus) as caught:
+                await dial(site, offered)
+            assert caught.value.response.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "status"),
+    [
+        ((), None, 101),
+        ((), "https://evil.example", 403),
+        ((), "same", 101),
+        (("https://good.example",), "https://good.example", 101),
+        (("https://good.example",), "https://GOOD.example", 101),
+        (("https://good.example",), "https://good.example.evil.example", 403),
+        (("https://good.example",), "null", 403),
+        (("*",), "https://any.example", 101),
+    ],
+)
+async def test_other_origins_than_configured_are_refused(allowed, origin, status):
+    async with served(origins=allowed) as site:
+        if origin == "same":
+            origin = f"http://127.0.0.1:{site.web_port}"
+        try:
+            async with dial(site, origin=origin) as ws:
+                await signed_in(ws)
+                found = 101
+        except InvalidStatus as error:
+            found = error.response.status_code
+        assert found == status
+
+
+async def test_plain_http_is_told_what_this_is():
+    async with served() as site:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.web_port)
+        writer.write(b"GET /api/mqtt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 426 ")
+        await hang_up(writer)
+
+
+async def test_text_frames_end_it():
+    async with served() as site, dial(site) as ws:
+        web = await signed_in(ws)
+        await ws.send("not bytes")
+        assert await web.closed() == 1003
+        await site.until(lambda: site.broker.numbers().connections == 0)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_packets_span_and_share_messages(version):
+    async with served() as site, dial(site) as ws:
+        web = Web(ws, version)
+        for byte in m.encode(connect_packet(version), version):
+            await ws.send(bytes((byte,)))
+        await web.got(1)
+        packets = [m.Subscribe(1, (m.Subscription("a/#", 1),)), m.Pingreq(), m.Publish("a/b", b"x", 1, packet_id=2)]
+        data = b"".join(m.encode(packet, version) for packet in packets)
+        await ws.send(data[:7])
+        await ws.send([data[7:9], data[9:]])  # one message, in two frames
+        got = await web.got(4)
+        assert {type(packet) for packet in got} == {m.Suback, m.Pingresp, m.Puback, m.Publish}
+
+
+async def test_packets_of_a_turn_are_joined_with_mqtt_and_apart_with_mqttv3_1():
+    async with served() as site, dial(site) as new, dial(site, ["mqttv3.1"]) as old:
+        joined, apart = await signed_in(new, client_id="new"), await signed_in(old, 3, client_id="old")
+        for web in (joined, apart):
+            await web.send(m.Subscribe(1, (m.Subscription("a/#", 1),)))
+            await web.got(1)
+            web.frames.clear()
+        site.broker.publish([value(f"a/{number}", b"x" * number) for number in range(20)])
+        await joined.got(20)
+        await apart.got(20)
+        assert len(joined.frames) == 1
+        assert len(apart.frames) == 20
+        for frame in apart.frames:
+            assert len(m.Decoder(4).feed(frame)) == 1
+
+
+def test_packets_are_cut_apart_at_their_lengths():
+    packets = [m.encode(m.Publish("a", bytes(size)), 4) for size in (0, 100, 127, 128, 20_000, 3_000_000)]
+    assert list(packets_of(b"".join(packets))) == packets
+
+
+@pytest.mark.parametrize(("version", "code"), [(3, 4), (4, 4), (5, 134)])
+async def test_bad_credentials_get_connack_and_then_the_end(version, code):
+    async with served() as site:
+        async with dial(site) as ws:
+            web = Web(ws, version)
+            await web.send(connect_packet(version, password=b"guess"))
+            (connack,) = await web.got(1)
+            assert connack.reason == code
+            assert await web.closed() == 1000
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        writer.write(m.encode(connect_packet(version, password=b"guess"), version))
+        (connack,) = m.Decoder(version).feed(await reader.read())
+        assert connack.reason == code
+        await hang_up(writer)
+
+
+async def test_a_sign_in_that_fails_or_takes_for_ever_refuses_only_its_client(caplog):
+    class Slow(People):
+        async def sign_in(self, username, password, *, address):
+            match username:
+                case "slow":
+                    await asyncio.sleep(60)
+                case "broken":
+                    raise ConnectionError("no answer")
+                case "banned":
+                    raise SignInRefused("banned", "go away")
+            return await super().sign_in(username, password, address=address)
+
+    async with served(people=Slow(), options=MqttOptions(connect_timeout="300ms")) as site:
+        for name, code in (("slow", 136), ("broken", 136), ("banned", 138), ("ann", 0)):
+            async with dial(site) as ws:
+                web = Web(ws, 5)
+                await web.send(connect_packet(username=name))
+                assert (await web.got(1))[0].reason == code
+    assert "signing in failed" in caplog.text
+
+
+async def test_who_says_nothing_and_who_says_too_much_are_ended():
+    options = MqttOptions(connect_timeout="200ms", connect_bytes=2000)
+    async with served(options=options) as site:
+        async with dial(site) as ws:
+            assert await Web(ws, 5).closed() in {1000, 1001}
+        async with dial(site) as ws:
+            web = Web(ws, 5)
+            await ws.send(m.encode(connect_packet(password=bytes(1900), username="x" * 200), 5))
+            assert (await web.got(1))[0].reason == 149
+            await web.closed()
+        _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        writer.write(b"\x10\xff\xff\xff\x7f" + bytes(100_000))
+        await site.until(lambda: site.broker.numbers().connections == 0)
+        await hang_up(writer)
+
+
+async def test_too_many_connections_are_told_to_come_later():
+    async with served(options=MqttOptions(connections=1)) as site, dial(site) as first:
+        await signed_in(first)
+        async with dial(site) as second:
+            assert await Web(second, 5).closed() == 1013
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        assert await reader.read() == b""
+        await hang_up(writer)
+
+
+def raw_websocket(port):
+    """Return a socket that has said everything a WebSocket subscriber says, and will not read."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.sendall(
+        b"GET /api/mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+    )
+    assert b"101" in sock.recv(1000)
+    data = m.encode(connect_packet(4, client_id="deaf", keep_alive=0), 4)
+    data += m.encode(m.Subscribe(1, (m.Subscription("#"),)), 4)
+    assert len(data) < 126
+    sock.sendall(bytes((0x82, 0x80 | len(data))) + b"\0\0\0\0" + data)
+    return sock
+
+
+@pytest.mark.parametrize("transport", ["websocket", "tcp"])
+async def test_a_client_that_never_reads_costs_little_and_harms_nobody(transport):
+    options = MqttOptions(queue_bytes=50_000, stall_timeout="1s")
+    async with served(options=options) as site, dial(site) as ws:
+        web = await signed_in(ws, 4, client_id="quick")
+        await web.send(m.Subscribe(1, (m.Subscription("#"),)))
+        await web.got(1)
+        if transport == "websocket":
+            deaf = await asyncio.to_thread(raw_websocket, site.web_port)
+        else:
+            deaf = socket.create_connection(("127.0.0.1", site.port))
+            deaf.sendall(m.encode(connect_packet(4, client_id="deaf", keep_alive=0), 4))
+            deaf.sendall(m.encode(m.Subscribe(1, (m.Subscription("#"),)), 4))
+        await site.until(lambda: site.broker.numbers().subscriptions == 2)
+        while not site.broker.counters.conflated:  # until its buffers are full
+            site.broker.publish([value(f"a/{number}", bytes(8000)) for number in range(5)])
+            await web.got(5)
+        assert site.broker.numbers().queued < 100
+        await site.until(lambda: site.broker.numbers().connections == 1)  # it is given up
+        site.broker.publish([value("a/1", b"still here")])
+        assert (await web.got(1))[0].payload == b"still here"
+        deaf.close()
+
+
+async def test_a_client_that_asks_and_does_not_listen_is_read_no_further():
+    async with served() as site:
+        sock = socket.create_connection(("127.0.0.1", site.port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(sock, m.encode(connect_packet(4, keep_alive=0), 4))
+        assert await loop.sock_recv(sock, 4) == b"\x20\2\0\0"
+        pings = b"\xc0\x00" * 32_768
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):
+                while True:
+                    await loop.sock_sendall(sock, pings)
+        (link,) = site.broker._links
+        assert link.server.pending < 300_000
+        sock.close()
+        await site.until(lambda: site.broker.numbers().connections == 0)
+
+
+async def test_mqtt_over_tls():
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    async with served(ssl=server) as site:
+        client = m.Client(
+            m.ClientOptions(
+                host="127.0.0.1", port=site.port, ssl=trust, client_id="c", username="ann", password=PASSWORD
+            )
+        )
+        await client.connect()
+        assert await client.subscribe(["#"]) == [1]
+        await client.disconnect()
+        _, writer = await asyncio.open_connection("127.0.0.1", site.port)  # no TLS
+        writer.write(m.encode(connect_packet(), 5))
+        await hang_up(writer)
+
+
+async def test_a_fault_of_ours_ends_only_the_connection_it_came_up_in(caplog):
+    class Faulty(Rules):
+        def publish(self, who, topic):
+            raise RuntimeError("a bug")
+
+    async with served(access=Faulty()) as site, dial(site) as one, dial(site) as two:
+        first, second = await signed_in(one, client_id="one"), await signed_in(two, client_id="two")
+        await first.send(m.Publish("a", b"x", 1, packet_id=1))
+        assert (await first.got(1))[0].reason == 131
+        await first.closed()
+        await second.send(m.Pingreq())
+        assert await second.got(1) == [m.Pingresp()]
+    assert "a packet could not be processed" in caplog.text
+
+
+async def test_the_end_says_goodbye():
+    async with served() as site:
+        ws = await dial(site)
+        web = await signed_in(ws)
+        closing = asyncio.ensure_future(site.broker.close())
+        (goodbye,) = await web.got(1)
+        assert goodbye.reason == 139
+        await web.closed()
+        await closing
