@@ -41,6 +41,7 @@ _MOST_EVENTS: Final = 20_000
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 10.0
 _TICK: Final = 1.0
+_CANCEL_SECONDS: Final = 0.5
 #: Organisations remembered for the next start; a checkpoint has 4 KiB.
 _CHECKPOINT_BYTES: Final = 4000
 
@@ -139,30 +140,26 @@ class _Run:
         follower = Follower(self._config, self._take_rows, self._intake.refuse)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._submit(), name=f"{self._name}: intake")
-            tasks.create_task(self._again("Redis", self._read_redis), name=f"{self._name}: Redis")
-            tasks.create_task(
-                self._again("PostgreSQL", lambda: follower.run(self._rows_read)), name=f"{self._name}: PostgreSQL"
-            )
+            for what, work in (
+                ("Redis", self._read_redis),
+                ("PostgreSQL", lambda: follower.run(self._rows_read)),
+            ):
+                tasks.create_task(self._again(tasks, what, work), name=f"{self._name}: {what}, again and again")
 
-    async def _again(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _again(self, tasks: asyncio.TaskGroup, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do ``work`` again and again, whenever it is cut off."""
         pause = _FIRST_PAUSE
         while True:
             started = time.monotonic()
+            # In a task of its own, for a connection that breaks at the moment of cancelling tells of the break and
+            # forgets the cancelling: psycopg does, and so does a task group before Python 3.13.
+            attempt = tasks.create_task(_until_cut_off(work), name=f"{self._name}: {what}")
             try:
-                await work()
-            except NorthboundError as error:
-                words = str(error)
-            except BaseExceptionGroup as group:
-                first = _first(group)
-                if not isinstance(first, NorthboundError):
-                    raise
-                words = str(first)
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # A connection that breaks at the moment of cancelling: psycopg, and a task group before Python 3.13,
-                # then tell of the break and forget the cancelling.
-                raise asyncio.CancelledError
+                await asyncio.wait({attempt})
+            except asyncio.CancelledError:
+                await _end(attempt)
+                raise
+            words = attempt.result()
             if self._problems.get(what) != words:
                 log.warning("%s: %s", self._name, words)
             self._problems[what] = words
@@ -315,6 +312,27 @@ class _Run:
         # PlaceOS's own service writes the name of the first level in place of the organisation.
         ours = ours or address.org == self._intake.hierarchy[0]
         return ours and address.id.startswith(("zone-", "sys-", "driver-"))
+
+
+async def _until_cut_off(work: Callable[[], Awaitable[None]]) -> str:
+    """Return why ``work``, which has no end of its own, could not go on."""
+    try:
+        await work()
+    except NorthboundError as error:
+        return str(error)
+    except BaseExceptionGroup as group:
+        first = _first(group)
+        if not isinstance(first, NorthboundError):
+            raise
+        return str(first)
+    return "it ended by itself"
+
+
+async def _end(attempt: asyncio.Task[str]) -> None:
+    """Cancel until it has an effect: before Python 3.12 ``asyncio.wait_for``, which psycopg uses, may lose it."""
+    while not attempt.done():
+        attempt.cancel()
+        await asyncio.wait({attempt}, timeout=_CANCEL_SECONDS)
 
 
 def _now() -> int:
