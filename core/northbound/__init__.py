@@ -1,6 +1,7 @@
 """Building state in, any cloud broker out.
 
-This is the whole public surface; a plugin needs no second import (and :mod:`northbound.mqtt` where it speaks MQTT).
+This is the whole public surface; a plugin needs no second import (and :mod:`northbound.mqtt` where it speaks MQTT,
+:mod:`northbound.directory` where it reads a building's own database).
 """
 
 from northbound.apikeys import ApiKey
@@ -31,7 +32,8 @@ from northbound.lanes import Lanes
 from northbound.limits import Limits
 from northbound.message import Address, Message, Outgoing
 from northbound.privacy.detector import Detector, Found
-from northbound.source import Intake, Source, Ticket
+from northbound.source import Imported, Intake, Source, Synchronisation, Ticket
+from northbound.topics import MetadataAddress
 
 __version__ = "0.1.0"
 
@@ -50,11 +52,13 @@ __all__ = [
     "EventDecoder",
     "EventRefused",
     "Found",
+    "Imported",
     "Intake",
     "Lanes",
     "Limits",
     "Message",
     "Metadata",
+    "MetadataAddress",
     "NorthboundError",
     "NotConnected",
     "Outgoing",
@@ -69,6 +73,7 @@ __all__ = [
     "StoreForeign",
     "StoreFull",
     "StoreLocked",
+    "Synchronisation",
     "Ticket",
     "TopicFilter",
     "Unauthorised",

@@ -45,7 +45,7 @@ class Engine:
         self.org = org
         self.policy = policy
         self._retain_state = retain_state
-        payloads = payloads or PayloadFormat()
+        self.payloads = payloads = payloads or PayloadFormat()
         self._state_payload = payloads.state_writer()
         self._metadata_payload = payloads.metadata_writer()
         self._in_order = payloads.in_order

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from northbound.engine import Engine
+from northbound.engine import Engine, Processed
 from northbound.errors import NorthboundError, StoreError
 from northbound.events import Event
 from northbound.loading import SourceInstance
 from northbound.source import Source
 from northbound.status import SourceState, SourceStatus
 from northbound.store.records import Append, Store
+from northbound.synchronisation import Owns, StoreSynchronisation
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,11 @@ class SourceIntake:
         return self._engine.scheme.hierarchy
 
     @property
+    def org(self) -> str | None:
+        """The organisation of events that name none."""
+        return self._engine.org
+
+    @property
     def checkpoint(self) -> bytes | None:
         """What this source last stored with a committed batch."""
         return self._checkpoint
@@ -80,16 +86,30 @@ class SourceIntake:
         """Hand in a batch; waits while the store's queue or a blocking connector's backlog is full."""
         if checkpoint is not None and len(checkpoint) > _LARGEST_CHECKPOINT:
             raise StoreError(f"a checkpoint of {len(checkpoint)} bytes: the most is {_LARGEST_CHECKPOINT}")
+        await self.room()
+        processed = self._engine.process(events, time.time_ns() // 1_000_000)
+        return self.accept(processed, len(events), checkpoint)
+
+    async def room(self) -> None:
+        """Wait while the store's queue or a blocking connector's backlog is full."""
         await self._store.room()
         await self._unblocked()
-        messages, refused, dropped = self._engine.process(events, time.time_ns() // 1_000_000)
-        self.received += len(events)
+
+    def accept(self, processed: Processed, received: int, checkpoint: bytes | None = None) -> CommitTicket:
+        """Store the messages that ``received`` events have become, and count."""
+        messages, refused, dropped = processed
+        self.received += received
         self.dropped += dropped
         if refused:
             self._count_refused(f"event {refused[0][0] + 1} of a batch", refused[0][1], len(refused))
         append = self._store.append(messages, self._name, checkpoint)
         append.committed.add_done_callback(lambda future: self._on_committed(future, len(messages), checkpoint))
         return CommitTicket(append, refused)
+
+    async def synchronise(self, owns: Owns) -> StoreSynchronisation:
+        """Begin to hand in everything there is; see :meth:`northbound.Intake.synchronise`."""
+        await self._store.fold()
+        return StoreSynchronisation(self, self._engine, self._store, owns)
 
     def refuse(self, where: str, reason: str) -> None:
         """Count and report input that never became an event; both texts may hold some of it, so rules apply."""
@@ -149,13 +169,17 @@ class SourceRunner:
             type=self.instance.plugin.type_name,
             origin=self._source.origin,
             state=self._state,
-            error=self._error,
+            error=self._error or self._problem(),
             received=intake.received,
             refused=intake.refused,
             last_refusal=intake.last_refusal,
             dropped=intake.dropped,
             committed=intake.committed,
         )
+
+    def _problem(self) -> str | None:
+        problem = self._source.problem if self._state == "running" else None
+        return None if problem is None else self.intake.shareable(problem)
 
     async def run(self) -> None:
         """Run the source until it ends, or until cancelled. A finite one that fails has ended."""

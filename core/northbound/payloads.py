@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from northbound.errors import EventRefused
+from northbound.message import Kind
 
 TimeUnit = Literal["ms", "s"]
 ValueForm = Literal["string", "json"]
@@ -57,6 +58,12 @@ class PayloadFormat(Struct, frozen=True):
         if self.metadata == "entity" and "name" in entity and next(iter(entity)) != "name":
             return {"name": entity["name"], **entity}
         return entity
+
+    def timeless(self, kind: Kind, payload: bytes) -> bytes:
+        """Return what two payloads have in common that say the same at different times."""
+        if not payload or (kind == "metadata" and self.metadata == "entity"):
+            return payload
+        return payload.partition(b",")[2]  # behind {"time":…
 
     def read_state(self, payload: bytes) -> tuple[Any, bytes]:
         """Return the value that :meth:`state_writer` wrote, and its JSON; raises ``ValueError`` for another's."""

@@ -24,7 +24,7 @@ from northbound.topics import TopicScheme
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs/api-sign-in.md").read_text()
 SECRET = "a secret of the documents, of thirty-two bytes or more"
-ISSUERS = re.findall(r"```toml\n(\[api\.auth.*?)```\n\n```json\n(.*?)```\n\n((?:\|[^\n]*\n)+)", GUIDE, re.DOTALL)
+ISSUERS = re.findall(r"```toml\n(\[api\.auth\.[^`]*)```\n\n```json\n(.*?)```\n\n((?:\|[^\n]*\n)+)", GUIDE, re.DOTALL)
 AROUND = '\n[sources.in]\ntype = "jsonl"\npath = "-"\n[connectors.out]\ntype = "file"\npath = "out.jsonl"\n'
 CELL = re.compile(r"(?<!\\)\|")
 
@@ -64,7 +64,7 @@ def test_every_configuration_of_the_guide_loads(text, tmp_path):
     write_key(tmp_path / "certs", name="placeos-jwt.pem")
     found = load_text(f"[api]\n{text}{AROUND}", Registry(), base=tmp_path, environment={"REPORT_SECRET": SECRET})
     assert found.api is not None
-    assert found.api.auth.issuers or found.api.access.rules
+    assert found.api.auth.issuers or found.api.access.rules or found.api.auth.api_keys_from
     assert SECRET not in repr(found)
 
 

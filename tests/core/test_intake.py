@@ -6,10 +6,13 @@ import pytest
 from tests.support.fakes import event
 from tests.support.intake import until
 
-from northbound.config import StoreOptions
+from northbound import Source
+from northbound.config import SourceOptions, StoreOptions
 from northbound.engine import Engine
 from northbound.errors import StoreError
-from northbound.intake import SourceIntake
+from northbound.intake import SourceIntake, SourceRunner
+from northbound.loading import SourceInstance
+from northbound.registry import Plugin
 from northbound.store import SqliteStore
 from northbound.store import sqlite as sqlite_store
 from northbound.topics import TopicScheme
@@ -84,3 +87,21 @@ async def test_a_closed_store_takes_nothing(tmp_path):
     ticket = await intake.submit([])
     with pytest.raises(StoreError, match="closed"):
         await ticket.committed()
+
+
+async def test_a_source_that_runs_with_a_problem_says_so(store):
+    class Limping(Source):
+        problem = None
+
+        async def run(self, intake) -> None:
+            self.problem = "PostgreSQL is away"
+            await asyncio.Event().wait()
+
+    plugin = Plugin("source", "limping", package="tests", version="0", implementation=Limping)
+    runner = SourceRunner(SourceInstance("src", plugin, SourceOptions()), intake_of(store))
+    assert runner.status().error is None
+    task = asyncio.create_task(runner.run())
+    await until(lambda: runner.status().state == "running" and runner.status().error == "PostgreSQL is away")
+    task.cancel()
+    await asyncio.wait([task])
+    assert runner.status().error is None

@@ -61,6 +61,10 @@ class RecordingIntake:
         self.mounts: dict = {}
 
     @property
+    def org(self) -> str | None:
+        return self.engine.org
+
+    @property
     def events(self) -> list[Event]:
         return [event for batch in self.batches for event in batch]
 

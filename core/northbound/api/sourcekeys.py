@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 Lookup = Callable[[str], Awaitable[ApiKey | None]]
 
 #: For so long an answer counts; a revoked key ends within this time.
-_FRESH_SECONDS: Final = 3.0
+_FRESH_SECONDS: Final = 5.0
 #: While the source does not answer, what it last said of a key counts for so long.
 _STALE_SECONDS: Final = 300.0
 _MOST_REMEMBERED: Final = 2_000

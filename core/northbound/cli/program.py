@@ -28,6 +28,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "check": ("northbound.cli.check:check", "Find every problem of a configuration."),
     "preview": ("northbound.cli.preview:preview", "Show what each connector would send; nothing connects."),
     "privacy": ("northbound.cli.privacy:privacy", "Try the privacy rules, and look for personal data."),
+    "compare": ("northbound.cli.compare:comparing", "Compare what two brokers retain, or a broker and a store."),
+    "import": ("northbound.cli.imports:imports", "Turn another system's destinations into a configuration."),
     "connectors": ("northbound.cli.plugins:connectors", "Show which destinations can be configured, and how."),
     "sources": ("northbound.cli.plugins:sources", "Show which sources can be configured, and how."),
     "schema": ("northbound.cli.schema:schema", "Print the JSON Schema of the configuration."),

@@ -150,6 +150,15 @@ class Store(Protocol):
     def newest(self, topics: Sequence[str]) -> dict[str, int]:
         """Return the newest committed sequence of each of ``topics`` that has one."""
 
+    async def fold(self) -> None:
+        """Return when all that was queued so far is on disk and among the current values."""
+
+    def current(self, topics: Sequence[str]) -> dict[str, bytes]:
+        """Return the payload of each of ``topics`` that has a value, as of the last fold."""
+
+    def current_topics(self, prefix: str, after: str, limit: int) -> list[tuple[str, Kind]]:
+        """Return the topics that have a value and begin with ``prefix``, behind ``after``, as of the last fold."""
+
     def checkpoint(self, source: str) -> bytes | None:
         """Return what ``source`` last committed with a batch."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from northbound.config import Start, StoreOptions
 from northbound.errors import StoreError
-from northbound.message import Message
+from northbound.message import Kind, Message
 from northbound.status import StoreStatus
 from northbound.store import schema
 from northbound.store.bookmarks import Bookmarks
@@ -324,6 +325,31 @@ class SqliteStore:
             if row[0] is not None:
                 found[topic] = row[0]
         return found
+
+    async def fold(self) -> None:
+        """Return when all that was queued so far is on disk and among the current values."""
+        await self.flush()
+        await self._ask(self._writer.fold, patient=True)
+
+    @_explained
+    def current(self, topics: Sequence[str]) -> dict[str, bytes]:
+        """Return the payload of each of ``topics`` that has a value, as of the last fold."""
+        rows = self._reader.execute(
+            "SELECT topic, payload FROM json_each(?) AS wanted CROSS JOIN current ON current.topic = wanted.value"
+            " WHERE length(payload) > 0",
+            (json.dumps(list(topics)),),
+        )
+        return dict(rows)
+
+    @_explained
+    def current_topics(self, prefix: str, after: str, limit: int) -> list[tuple[str, Kind]]:
+        """Return the topics that have a value and begin with ``prefix``, behind ``after``, as of the last fold."""
+        rows = self._reader.execute(
+            "SELECT topic, kind FROM current WHERE topic > ? AND topic < ? AND length(payload) > 0"
+            " ORDER BY topic LIMIT ?",
+            (max(after, prefix), f"{prefix}\U0010ffff", limit),
+        )
+        return [(topic, KINDS[kind]) for topic, kind in rows]
 
     @_explained
     def checkpoint(self, source: str) -> bytes | None:

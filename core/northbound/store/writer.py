@@ -248,6 +248,10 @@ class Writer:
         count, size = schema.waiting(self._db, cursor, self.head, through)
         return Remaining(cursor, self.head, through, count, size)
 
+    def fold(self) -> None:
+        """Bring the current values up to the head of the log."""
+        self._fold()
+
     def replayed(self, done: Sequence[int], failed: Sequence[tuple[int, str]]) -> None:
         """Remove the dead letters ``done``; keep ``failed`` with their new reason."""
         self._db.execute("DELETE FROM dead WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(done)),))

@@ -1,0 +1,159 @@
+"""A PlaceOS installation through the service to a real broker; and what docs/placeos.md says of rights and moving."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from tests.plugins.placeos.conftest import difference, furnish
+from tests.support.mosquitto import Mosquitto
+from tests.support.placeos_installation import Installation
+from tests.support.postgres_server import PostgresServer
+from tests.support.redis_server import RedisServer
+from tests.support.service import Service, until
+from tests.support.subscriber import retained
+
+from northbound.config import SiteOptions
+
+DOCUMENT = Path(__file__).parents[2] / "docs/placeos.md"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("placeos")
+    with PostgresServer() as postgres, RedisServer(folder, persistent=True) as redis:
+        yield postgres, redis
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with Mosquitto(tmp_path / "broker") as made:
+        yield made
+
+
+@pytest.fixture
+def installation(world):
+    made = Installation(*world)
+    furnish(made)
+    yield made
+    made.status.flushall()
+    made.drop()
+
+
+def documented(kind: str) -> list[str]:
+    """Return the commands that the page gives for one of the databases."""
+    text = DOCUMENT.read_text()
+    blocks = re.findall(rf"<!-- tried: {kind} -->\n```\w*\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    return blocks
+
+
+def configuration(installation: Installation, port: int, *, enabled=True, postgres="", redis="") -> str:
+    return f"""
+[site]
+hierarchy = ["org", "building", "level", "area"]
+[sources.building]
+type = "placeos"
+redis = "{redis or installation.redis.url}"
+postgres = "{postgres or installation.url}"
+[connectors.out]
+type = "mqtt"
+url = "mqtt://127.0.0.1:{port}"
+enabled = {str(enabled).lower()}
+[connectors.out.retry]
+initial = "50ms"
+"""
+
+
+def on_broker(port: int) -> dict[str, object]:
+    payloads = SiteOptions().payloads
+    found = retained(port, "placeos/#", quiet=0.2)
+    return {
+        topic: payloads.read_metadata(body)[0]["name"] if "/metadata/" in topic else payloads.read_state(body)[0]
+        for topic, body in found.items()
+    }
+
+
+def settled(installation: Installation, port: int) -> None:
+    last: list[str] = []
+
+    def equal() -> bool:
+        wanted, found = installation.tree(), on_broker(port)
+        last[:] = [difference(found, wanted)]
+        return wanted == found
+
+    try:
+        until(equal, timeout=30)
+    except AssertionError:
+        raise AssertionError(last[0]) from None
+
+
+def test_the_tree_on_the_broker_is_that_of_both_databases_through_restarts_and_a_kill(
+    world, installation, broker, tmp_path
+):
+    postgres, redis = world
+    service = Service(tmp_path, configuration(installation, broker.port))
+    with service:
+        settled(installation, broker.port)
+        installation.put("mod", "mod-1", custom_name="Left")
+        installation.set("mod-2", "volume", "77")
+        settled(installation, broker.port)
+        redis.stop()
+        redis.start()
+        postgres.restart()
+        installation.reconnect()
+        installation.put("sys", "sys-2", zones=["zone-org", "zone-b1"])
+        installation.remove("mod-3", "power")
+        settled(installation, broker.port)
+        service.kill()
+        installation.delete("sys", "sys-1")
+        installation.set("mod-3", "volume", "31")
+    with service.start():
+        settled(installation, broker.port)
+    assert "ERROR" not in service.log()
+
+
+def test_the_documented_rights_are_enough_and_the_way_over_works(installation, broker, tmp_path):
+    for block in documented("postgres"):
+        installation.db.execute(block.replace("northbound", f"northbound_{installation.database}"))
+    for line in documented("redis"):
+        installation.status.execute_command(*line.split())
+    user = f"northbound_{installation.database}"
+    postgres = make_conninfo(installation.url, user=user, password="choose one")
+    redis = installation.redis.url.replace("://", "://northbound:choose-one@")
+    both = {"postgres": postgres, "redis": redis}
+
+    service = Service(tmp_path, configuration(installation, broker.port, enabled=False, **both))
+    with service:
+        until(lambda: "synchronised" in service.log())
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        compared = service.call("compare", url, "northbound.toml", "--duration", "500ms", "--settle", "200ms")
+        assert compared.returncode == 1
+        assert "extra" in compared.stdout
+        assert not on_broker(broker.port)
+    (tmp_path / "northbound.toml").write_text(configuration(installation, broker.port, **both))
+    with service.start():
+        settled(installation, broker.port)
+        until(
+            lambda: (
+                service.call("compare", url, "northbound.toml", "--duration", "500ms", "--settle", "200ms").returncode
+                == 0
+            )
+        )
+        assert "away" not in service.log()
+    installation.db.execute(f"DROP OWNED BY {user}")
+
+
+def test_import_with_the_documented_rights(installation, tmp_path):
+    for block in documented("postgres"):
+        installation.db.execute(block.replace("northbound", f"northbound_{installation.database}"))
+    user = f"northbound_{installation.database}"
+    installation.put("broker", "broker-1", name="Cloud", host="127.0.0.1", port=1883, secret="s")
+    service = Service(tmp_path, "")
+    (tmp_path / "northbound.toml").unlink()
+    done = service.call("import", "placeos", "--postgres", make_conninfo(installation.url, user=user))
+    assert done.returncode == 0, done.stderr
+    assert service.call("check", "northbound.toml").returncode == 0
+    installation.db.execute(f"DROP OWNED BY {user}")

@@ -1,0 +1,262 @@
+"""No gaps: changes while it reads, connections that break, databases that are away, and no change feed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import defaultdict
+
+import pytest
+from tests.support.intake import until
+
+from northbound import NorthboundError
+
+ROOM = "placeos/zone-org/state/zone-b1/zone-l1/_/sys-1/driver-d"
+
+
+class Counting(threading.Thread):
+    """Counts up statuses as fast as it can, as a driver writes them; ``stop`` ends it."""
+
+    def __init__(self, installation, keys=40) -> None:
+        super().__init__(daemon=True)
+        self._client = installation.redis.client()
+        self._keys = keys
+        self._end = threading.Event()
+        self.rounds = 0
+
+    def run(self) -> None:
+        while not self._end.is_set():
+            self.rounds += 1
+            with self._client.pipeline(transaction=False) as pipeline:
+                for key in range(self._keys):
+                    for module in (1, 2, 3):
+                        pipeline.hset(f"status/mod-{module}", f"count{key}", self.rounds)
+                        pipeline.publish(f"status/mod-{module}/count{key}", self.rounds)
+                pipeline.execute()
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join(10)
+        self._client.close()
+
+
+def backwards(news) -> list[tuple[str, object, object]]:
+    """Return where a counter went back."""
+    last: dict[str, int] = defaultdict(int)
+    found = []
+    for topic, value in news:
+        if "/count" in topic:
+            if value is None or value < last[topic]:
+                found.append((topic, last[topic], value))
+            else:
+                last[topic] = value
+    return found
+
+
+@pytest.mark.parametrize("coalesce", ["0s", "2ms"])
+async def test_changes_while_it_reads_are_neither_lost_nor_overtaken(service, coalesce):
+    counting = Counting(service.installation)
+    counting.start()
+    news = []
+    try:
+        await until(lambda: counting.rounds > 3)
+        async with service.running(coalesce=coalesce) as source:
+            await until(lambda: source.synchronised, within=30)
+            for _ in range(6):
+                begun = counting.rounds
+                await asyncio.to_thread(service.installation.status.execute_command, "CLIENT", "KILL", "TYPE", "pubsub")
+                custom = f"Name {begun}"  # a module that moves must be read while it counts
+                await asyncio.to_thread(service.installation.put, "mod", "mod-2", custom_name=custom)
+                await until(lambda begun=begun: counting.rounds > begun + 5, within=30)
+                await asyncio.sleep(0.3)
+                news += service.news()
+            await asyncio.to_thread(counting.stop)
+            await service.settled()
+            news += service.news()
+    finally:
+        counting.stop()
+    assert len(news) > 500
+    # A renamed module is cleared at its old name: that is no step back.
+    assert not [step for step in backwards(news) if step[2] is not None], backwards(news)[:5]
+
+
+async def test_redis_gone_during_changes_and_back(service, caplog):
+    async with service.running() as source:
+        await service.settled()
+        service.news()
+        redis = service.installation.redis
+        redis.stop()
+        await until(lambda: source.problem is not None, within=10)
+        assert str(redis.port) in source.problem or "hung up" in source.problem
+        redis.start()
+        service.installation.reconnect()
+        service.installation.set("mod-1", "volume", "11")
+        service.installation.remove("mod-3", "power")
+        await service.settled()
+        assert sorted(topic for topic, _ in service.news()) == [
+            f"{ROOM}/Display/1/volume", "placeos/zone-org/state/zone-b2/_/_/sys-2/driver-d/Display/1/power",
+        ]  # fmt: skip
+        await until(lambda: source.problem is None)
+    assert [r for r in caplog.records if r.name.startswith("northbound_placeos") and r.levelno >= logging.WARNING]
+
+
+async def test_postgresql_gone_during_changes_and_live_values_go_on(service, postgres):
+    async with service.running() as source:
+        await service.settled()
+        postgres.stop()
+        try:
+            await until(lambda: source.problem is not None, within=10)
+            service.news()
+            service.installation.set("mod-1", "volume", "12")
+            heard: list = []
+            await until(lambda: heard.extend(service.news()) or heard)
+            assert heard == [(f"{ROOM}/Display/1/volume", 12)]
+        finally:
+            postgres.start()
+        service.installation.reconnect()
+        service.installation.put("mod", "mod-1", custom_name="Later")
+        service.installation.delete("sys", "sys-2")
+        await service.settled()
+        await until(lambda: source.problem is None)
+
+
+async def test_changes_of_rows_while_postgresql_was_away_are_found(service, postgres):
+    """What nobody announced: the triggers were off when the rows changed."""
+    async with service.running() as source:
+        await service.settled()
+        postgres.restart()
+        service.installation.reconnect()
+        service.installation.db.execute("SET session_replication_role = replica")  # no triggers
+        service.installation.put("mod", "mod-1", custom_name="Unheard")
+        service.installation.delete("sys", "sys-2")
+        await until(lambda: source.problem is None, within=15)
+        await service.settled(within=20)
+
+
+async def test_a_source_that_starts_before_its_databases_waits_for_them(service, postgres):
+    service.installation.redis.stop()
+    postgres.stop()
+    async with service.running() as source:
+        await until(lambda: source.problem is not None and "PostgreSQL" in source.problem and "Redis" in source.problem)
+        assert "; " in source.problem
+        postgres.start()
+        service.installation.redis.start()
+        service.installation.reconnect()
+        await service.settled()
+
+
+@pytest.mark.parametrize("why", ["told to", "no triggers"])
+async def test_without_the_change_feed_rows_are_compared(service, why):
+    if why == "no triggers":
+        for table in ("zone", "sys", "driver", "mod"):
+            service.installation.db.execute(f"DROP TRIGGER eventbus_notify_change_event ON {table}")
+    changes = "poll" if why == "told to" else "auto"
+    async with service.running(changes=changes, poll_interval="100ms"):
+        await service.settled()
+        service.installation.put("mod", "mod-1", custom_name="Polled")
+        await service.settled()
+        service.installation.delete("sys", "sys-2")
+        service.installation.put("zone", "zone-b1", name="Compared")
+        await service.settled()
+
+
+async def test_a_notice_that_says_nothing_is_answered_by_comparing(service):
+    async with service.running():
+        await service.settled()
+        service.installation.db.execute("SET session_replication_role = replica")
+        service.installation.put("mod", "mod-1", custom_name="Quiet")
+        for words in ("no json", "[]", '{"table":"mod"}', '{"table":7,"id":"x"}', '{"table":"users","id":"x"}'):
+            service.installation.db.execute("SELECT pg_notify('cdc_events', %s)", (words,))
+        await service.settled()
+
+
+async def test_a_flood_is_taken_in_bounds_and_ends_right(service):
+    """More changes at once than may wait: reading pauses, nothing is lost."""
+    async with service.running():
+        await service.settled()
+        client = service.installation.status
+        for begin in range(0, 60_000, 6_000):
+            with client.pipeline(transaction=False) as pipeline:
+                for number in range(begin, begin + 6_000):
+                    module, key = number % 3 + 1, f"k{number % 500}"
+                    pipeline.hset(f"status/mod-{module}", key, number)
+                    pipeline.publish(f"status/mod-{module}/{key}", number)
+                await asyncio.to_thread(pipeline.execute)
+        await service.settled(within=60)
+
+
+async def test_reads_only_and_says_what_is_missing(service, postgres):
+    user = f"reader_{service.installation.database}"
+    db = service.installation.db
+    db.execute(f"CREATE USER {user}")
+    url = postgres.url(service.installation.database, user)
+    async with service.running(postgres=url) as source:
+        await until(lambda: source.problem is not None)
+        assert "'zone'" in source.problem
+        assert "GRANTs" in source.problem
+        for table in ("zone", "driver", "sys"):
+            db.execute(f"GRANT SELECT ON {table} TO {user}")
+        db.execute(f"GRANT SELECT (id, name, custom_name, driver_id, running) ON mod TO {user}")
+        await service.settled(within=20)
+        await until(lambda: source.problem is None)
+        service.installation.put("mod", "mod-1", custom_name="Granted")
+        await service.settled()
+    assert db.execute("SELECT count(*) FROM eventbus_cdc_events WHERE event_table = 'mod'").fetchone()[0] > 0
+
+
+async def test_people_are_those_of_the_user_table(service):
+    db = service.installation.db
+    db.execute("""INSERT INTO "user" (id, name, first_name, last_name) VALUES ('u1', 'Jane Doe', 'Jane', 'Doe')""")
+    db.execute("""INSERT INTO "user" (id, name, nickname) VALUES ('u2', 'Bob Ray', 'Bobby')""")
+    assert await service.source().people() == ["Bob Ray", "Bobby", "Jane Doe"]
+    db.execute('DROP TABLE "user"')
+    with pytest.raises(NorthboundError, match="user"):
+        await service.source().people()
+
+
+async def test_a_redis_with_a_user_of_few_rights_is_enough(service):
+    rights = "on >s3cret ~status/* &status/mod-* +psubscribe +ping +hgetall"
+    service.installation.status.execute_command("ACL", "SETUSER", "northbound", *rights.split())
+    url = f"redis://northbound:s3cret@127.0.0.1:{service.installation.redis.port}"
+    async with service.running(redis=url):
+        await service.settled()
+        service.installation.set("mod-1", "volume", "77")
+        await service.settled()
+
+
+@pytest.mark.parametrize(
+    ("rights", "words"),
+    [
+        ("on >other ~* &* +@all", "WRONGPASS"),
+        ("on >s3cret ~* &* +ping +hgetall", "psubscribe"),
+        ("on >s3cret &* +psubscribe +ping ~x +hgetall", "NOPERM|permissions"),
+    ],
+)
+async def test_a_redis_that_refuses_says_why_and_never_the_password(service, rights, words, caplog):
+    service.installation.status.execute_command("ACL", "SETUSER", "northbound", *rights.split())
+    url = f"redis://northbound:s3cret@127.0.0.1:{service.installation.redis.port}"
+    async with service.running(redis=url) as source:
+        await until(lambda: source.problem is not None)
+        assert any(word in source.problem for word in words.split("|")), source.problem
+        assert "s3cret" not in source.problem + caplog.text + repr(source.config) + source.origin
+
+
+async def test_a_read_that_fails_halfway_is_done_again(service):
+    """Redis is killed while a thousand modules are read."""
+    for number in range(4, 1000):
+        service.installation.set(f"mod-{number}", "power", "true")
+    rows = [f"mod-{number}" for number in range(1, 1000)]
+    service.installation.db.execute(
+        "INSERT INTO mod (id, name, driver_id, running) SELECT 'mod-' || n, 'Display', 'driver-d', true"
+        " FROM generate_series(4, 999) AS n"
+    )
+    service.installation.put("sys", "sys-1", modules=rows)
+    async with service.running() as source:
+        await until(lambda: service.intake.received > 300)
+        service.installation.redis.stop(kill=False)
+        await until(lambda: source.problem is not None, within=10)
+        service.installation.redis.start()
+        service.installation.reconnect()
+        await service.settled(within=30)
+        await until(lambda: source.synchronised, within=15)
