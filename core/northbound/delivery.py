@@ -530,7 +530,7 @@ class Worker:
 
     async def _look_after(self) -> None:
         await self._replays.record()
-        self._dead = self._store.dead_count(self.name)
+        self._dead = self._store.dead_count(self.name) + self._window.dead
         if self._halted and self._dead < self._max_dead:
             self._halted = False
             self._wake.set()

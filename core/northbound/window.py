@@ -94,6 +94,11 @@ class Window:
         return len(self._parcels)
 
     @property
+    def dead(self) -> int:
+        """Messages set aside in batches that are not settled yet."""
+        return sum(len(parcel.dead) for parcel in self._parcels)
+
+    @property
     def first_failed(self) -> int | None:
         """The sequence of the first message that was sent and is still to be sent again."""
         for parcel in self._parcels:

@@ -587,9 +587,16 @@ async def _set_aside(out, service):
 
 
 def _mark(folder, value):
+    """Ask for a replay, as the command does: of a letter that is on the disk, soon after it was set aside."""
     db = sqlite3.connect(folder / "store.db")
-    with db:
-        db.execute("UPDATE dead SET replay = ?", (value,))
+    deadline = time.monotonic() + 10
+    while True:
+        with db:
+            marked = db.execute("UPDATE dead SET replay = ?", (value,)).rowcount
+        if marked:
+            break
+        assert time.monotonic() < deadline, "there is no dead letter"
+        time.sleep(0.005)
     db.close()
 
 
@@ -601,6 +608,27 @@ async def test_a_dead_letter_is_replayed(tmp_path):
         await until(lambda: service.status().dead_letters == 0)
     assert out.sequences == [1]
     check_file(tmp_path / "store.db", letters_kept=False)
+
+
+async def test_a_letter_behind_what_is_under_way_counts_before_it_is_on_the_disk(tmp_path):
+    out, gate = Destination(batches_in_flight=2, batch_messages=1), asyncio.Event()
+
+    async def answer(batch):
+        if batch[0].key.endswith("-2"):
+            raise Rejected("no")
+        await gate.wait()
+
+    out.on_send = answer
+    async with running(tmp_path, connector("out", out)) as service:
+        await service.feed.numbers(2)
+        await until(lambda: service.status().dead_letters == 1)
+        for _ in range(10):  # through several looks at the store
+            await asyncio.sleep(0.02)
+            assert service.status().dead_letters == 1
+        gate.set()
+        await until(lambda: service.status().backlog == 0)
+        assert service.status().dead_letters == 1
+    assert len(ledger(tmp_path).accounts["out"].dead) == 1
 
 
 async def test_an_overtaken_dead_letter_is_replayed_only_by_force(tmp_path):

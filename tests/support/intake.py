@@ -137,7 +137,7 @@ async def running(source: Source, intake: RecordingIntake):
             raise task.exception()
 
 
-async def until(condition: Callable[[], object], within: float = 5.0) -> None:
+async def until(condition: Callable[[], object], within: float = 20.0) -> None:
     """Wait until ``condition()`` holds; fails after ``within`` seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while not condition():

@@ -370,9 +370,9 @@ class SqliteStore:
 
     @_explained
     def dead_count(self, connector: str) -> int:
-        """Return how many dead letters wait for a person."""
+        """Return how many dead letters wait for a person, those on their way to the disk included."""
         row = self._reader.execute("SELECT count(*) FROM dead WHERE connector = ?", (connector,)).fetchone()
-        return int(row[0])
+        return int(row[0]) + self._aside[connector]
 
     # the store itself
 
