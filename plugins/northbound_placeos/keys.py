@@ -32,7 +32,9 @@ class Keys:
         """Return the key, or ``None``; raises :class:`northbound.NorthboundError` where it may not be read."""
         readable = await self._readable("api_key")
         if not _NEEDED.issubset(readable):
-            raise NorthboundError("the table 'api_key' is not there or may not be read: docs/api-sign-in.md has the GRANTs")
+            raise NorthboundError(
+                "the table 'api_key' is not there or may not be read: docs/api-sign-in.md has the GRANTs"
+            )
         row = await self._row("api_key", [name for name in _COLUMNS if name in readable], id_)
         if row is None or not await self._has_user(row.get("user_id")):
             return None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -529,6 +530,35 @@ async def test_after_the_end_the_one_file_is_all_of_it(tmp_path):
     await store.close()
     shutil.copy(tmp_path / "s.db", tmp_path / "copy.db")
     assert check_file(tmp_path / "copy.db").head == 5
+
+
+ANOTHER_PROGRAM = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("UPDATE dead SET replay = 0")
+db.commit()
+db.close()  # the last one to close would checkpoint, and remove the WAL
+"""
+
+
+async def test_reading_beside_the_service_in_its_own_process_keeps_its_locks(tmp_path):
+    """Whoever closes a descriptor of the file gives up the locks of the process, unless SQLite itself does it."""
+    path = tmp_path / "store.db"
+    store = store_at(path)
+    try:
+        await store.append([message("a")]).committed
+        for read_only in (True, False):
+            schema.open_existing(path, read_only=read_only).close()
+        wal = path.with_name("store.db-wal")
+        before = wal.stat().st_ino
+        other = await asyncio.create_subprocess_exec(sys.executable, "-c", ANOTHER_PROGRAM, str(path))
+        assert await other.wait() == 0
+        assert wal.stat().st_ino == before, "the service writes to a file that is no longer there"
+        await store.append([message("b")]).committed
+        with closing(schema.open_existing(path, read_only=True)) as db:
+            assert db.execute("SELECT count(*) FROM log").fetchone()[0] == 2
+    finally:
+        await store.close()
 
 
 async def test_a_wait_that_is_cancelled_harms_nothing(tmp_path):

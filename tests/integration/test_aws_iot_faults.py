@@ -116,11 +116,11 @@ async def test_a_connection_that_stalls(authority, pair, tmp_path):
 
 
 async def test_a_certificate_that_ends_in_mid_flow_and_is_renewed_on_disk(authority, tmp_path):
-    pair = authority.client("acme-hq", valid=timedelta(seconds=2), file="short")
+    pair = authority.client("acme-hq", valid=timedelta(seconds=5), file="short")
     async with AwsIotTwin(authority, limits=QUICK) as twin:
         async with Pipeline(tmp_path, "aws-iot", options(twin, pair)) as it:
             await it.until(lambda: it.status.credentials and it.status.credentials[0].expires, what="told")
-            feeding = asyncio.ensure_future(feed(it, 600, seconds=3))
+            feeding = asyncio.ensure_future(feed(it, 600, seconds=6))
             await it.until(lambda: it.status.state == "unauthorised", what="refused")
             assert "certificate has expired" in it.status.error
             refused = len(twin.refused)

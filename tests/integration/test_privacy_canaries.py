@@ -118,6 +118,7 @@ class Site:
         self.policy = policy
         self.broker = broker
         self.http_port = free_port()
+        self.api_port = free_port()
         self.given = tmp_path / "given"
         self.directory = tmp_path / "site"
         for folder in (self.given, self.directory, tmp_path / "plugins"):
@@ -141,6 +142,8 @@ class Site:
         [service]
         log_level = "debug"
         log_format = "{log_format}"
+        [api]
+        listen = "127.0.0.1:{self.api_port}"
         {sources}
         [connectors.local]
         type = "mqtt"
@@ -222,6 +225,18 @@ class Site:
         said = self.call("deadletters", "list", "--json", "--limit", "100000", "--config", str(self.service.config))
         return json.loads(said)["dead_letters"]
 
+    def serve(self, path: str, key: str) -> bytes:
+        """Return what the API answers, and keep it."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=60)
+        connection.request("GET", path, headers={"X-API-Key": key})
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status in (200, 503), (path, answer.status, body)
+        connection.close()
+        self._calls += 1
+        (self.directory / f"served-{self._calls}.txt").write_bytes(path.encode() + b"\n" + body)
+        return body
+
     def left_behind(self) -> list[Path]:
         """Return every file there is now but what was given."""
         folders = (self.directory, *self.tmp_path.glob("mosquitto-*"))
@@ -249,6 +264,7 @@ def go_through(tmp_path: Path, policy: str, kinds: tuple[str, ...], count: int, 
                 large = {each.control for each in sent if each.fate == "sent" and each.large}
                 until(lambda: len(_dead(site)) >= len(large), timeout=30, what="not every large one was set aside")
                 _ask_about_letters(site)
+                _look_at_the_api(site, wanted)
                 assert site.service.stop() == 0, site.service.log()[-3000:]
             arrived = [(m.topic.encode(), m.payload) for m in recorder.arrived]
         (site.directory / "received").write_bytes(b"\n".join(map(b" ".join, arrived)))
@@ -304,7 +320,26 @@ def _ask_about_letters(site: Site) -> None:
     assert CONTROL.search(shown["payload"].encode())
     site.call("deadletters", "show", str(before[-1]["id"]), *config)
     site.call("deadletters", "replay", *(str(letter["id"]) for letter in before[:5]), *config)
-    until(lambda: sum(letter["state"] == "replay failed" for letter in _dead(site)) == 5, what="not replayed")
+    replayed = "replay failed"
+    until(lambda: sum(letter["state"] == replayed for letter in _dead(site)) == 5, timeout=60, what="not replayed")
+
+
+def _look_at_the_api(site: Site, wanted: set[bytes]) -> None:
+    """Read all that the dashboard reads, and the metrics."""
+    made = json.loads(site.call("keys", "create", "auditor", "--role", "admin", "--every-org", "--json",
+                                "--config", str(site.service.config)))  # fmt: skip
+    key = made["token"]
+    state = site.serve("/api/state?filter=%23&limit=100000", key)
+    assert controls([state]) & wanted, "the API serves nothing of what was given"
+    letters = site.serve("/api/dead-letters?limit=1000", key)
+    assert controls([letters]), "the API shows no dead letter"
+    first = json.loads(letters)["dead_letters"][0]["id"]
+    site.serve(f"/api/dead-letters/{first}", key)
+    for path in ("/api/status", "/api/connectors", "/api/me", "/healthz", "/api/openapi.json"):
+        site.serve(path, key)
+    assert b"northbound" in site.serve("/metrics", key)
+    config = ("--config", str(site.service.config))
+    site.call("status", "--json", *config)
 
 
 def _preview(site: Site, sent: Sequence[Sent]) -> None:

@@ -95,18 +95,26 @@ class Lock:
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Return a connection set up as the store needs it; raises a :class:`StoreError`."""
+    try:
+        return _connect(path, read_only=read_only)
+    except sqlite3.Error as error:
+        raise explain(path, error) from None
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     mode = "ro" if read_only else "rw"
     uri = f"file:{str(path).replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?mode={mode}"
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=5.0
+    )
     try:
-        connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=5.0
-        )
         connection.execute("PRAGMA cache_size = -8192")
         connection.execute("PRAGMA temp_store = MEMORY")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
-    except sqlite3.Error as error:
-        raise explain(path, error) from None
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -133,12 +141,23 @@ def open_checked(path: Path) -> sqlite3.Connection:
 
 
 def open_existing(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open a store that the service made, beside the service or without it; never makes, migrates or repairs one."""
-    if not path.exists():
-        raise StoreError(f"{path} does not exist: the service makes it when it first runs")
-    _check_header(path)
-    connection = connect(path, read_only=read_only)
+    """Open a store that the service made, beside the service or without it; never makes, migrates or repairs one.
+
+    The service itself may call this too, so the file is opened by SQLite alone: POSIX drops all locks of a process on a
+    file when the process closes any descriptor of it. Without them another program would take itself for the last one,
+    and remove the WAL the service goes on writing to ("How To Corrupt An SQLite Database File", section 2.2).
+    """
     try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise StoreError(f"{path} does not exist: the service makes it when it first runs") from None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from None
+    if not size:
+        raise _empty(path)
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = _connect(path, read_only=read_only)
         _check_version(path, connection)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version < VERSION:
@@ -146,12 +165,14 @@ def open_existing(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
                 f"{path} was written by an older northbound (schema {version}, this one knows {VERSION}): "
                 "start the service once, it brings the store up to date"
             )
-    except sqlite3.Error as error:
-        connection.close()
+    except (sqlite3.Error, StoreError) as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, StoreError):
+            raise
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            _check_header(path)  # which no service of this process can have open
         raise explain(path, error) from None
-    except StoreError:
-        connection.close()
-        raise
     return connection
 
 
@@ -194,17 +215,22 @@ def _corrupt(path: Path, words: str) -> StoreCorrupt:
     )
 
 
+def _empty(path: Path) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"{path} is empty (0 bytes): a store never is, so it was cut off or made by something else. "
+        "Restore it, or remove it to start with an empty store"
+    )
+
+
 def _check_header(path: Path) -> None:
+    """Look at the file's first bytes. Not once this process has it open: see :func:`open_existing`."""
     try:
         with path.open("rb") as file:
             header = file.read(100)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}: the service needs to read and write this file") from None
     if not header:
-        raise StoreCorrupt(
-            f"{path} is empty (0 bytes): a store never is, so it was cut off or made by something else. "
-            "Restore it, or remove it to start with an empty store"
-        )
+        raise _empty(path)
     if not header.startswith(_MAGIC):
         raise StoreForeign(f"{path} is not a northbound store: name another path under [store]")
     if len(header) < 100:
