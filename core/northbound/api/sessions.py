@@ -227,6 +227,7 @@ class Sessions:
         audiences = self._distribution.audiences
         feed = Feed(
             self._distribution.retained,
+            text,
             topics,
             version=5 if session.version == 5 else 4,
             qos=granted.qos,
@@ -240,6 +241,7 @@ class Sessions:
         if session.granted.pop(text, None) is None:
             return False
         self._distribution.audiences.unsubscribe(session, text)
+        session.outbox.drop_feed(text)
         return True
 
 
