@@ -13,7 +13,7 @@ from northbound.mqtt.publication import form
 
 
 class Feed:
-    """``topics`` are those of the filter ``text``; ``allowed`` is asked for each where the filter is wider than the rights."""
+    """``topics`` match the filter ``text``; ``allowed`` is asked for each where the filter is wider than the rights."""
 
     __slots__ = ("_allowed", "_at", "_ids", "_retained", "_topics", "done", "qos", "text", "version")
 
