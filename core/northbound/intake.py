@@ -98,7 +98,7 @@ class SourceIntake:
     def mounted(self, path: str, app: Any) -> AbstractContextManager[None]:
         """Serve an ASGI application at ``path`` of the service's own HTTP server; see :class:`northbound.Intake`."""
         if self._mount is None:
-            raise NorthboundError(f"{path} cannot be served: add an [api] table, or let the source listen itself")
+            raise NorthboundError(f"{path} cannot be served: there is no HTTP server here")
         return self._mount(path, app)
 
     def shareable(self, words: str) -> str:

@@ -229,8 +229,7 @@ class Runtime:
                 self._start_source(source)
 
     def _start_source(self, instance: SourceInstance) -> None:
-        mount = None if self.configuration.api is None else self._mount
-        intake = SourceIntake(instance.name, self._engine, self._opened, self._unblocked, mount)
+        intake = SourceIntake(instance.name, self._engine, self._opened, self._unblocked, self._mount)
         runner = SourceRunner(instance, intake)
         task = self._tasks.create_task(runner.run(), name=f"source {instance.name}")
         self._sources[instance.name] = (runner, task)
@@ -275,6 +274,8 @@ class Runtime:
 
     @contextmanager
     def _mount(self, path: str, app: Any) -> Iterator[None]:
+        if self.configuration.api is None:
+            raise NorthboundError(f"{path} cannot be served: add an [api] table, or let the source listen itself")
         if path in self._mounted:
             raise NorthboundError(f"{path} is served by another source: one of them listens itself")
         self._mounted[path] = app

@@ -68,7 +68,7 @@ def load(text: str, folder: Path) -> Configuration:
     return load_text(completed(text), Registry(), base=folder, environment=dict.fromkeys(names, SECRET))
 
 
-@pytest.mark.parametrize("path", ["docs/privacy.md", "docs/detectors.md"])
+@pytest.mark.parametrize("path", ["docs/privacy.md", "docs/detectors.md", "docs/api.md"])
 def test_configurations_in_documents_load(path, tmp_path):
     found = samples(path)
     assert found

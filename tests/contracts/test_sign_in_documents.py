@@ -17,12 +17,15 @@ from northbound.api.audit import AccessAudit, AuditedRules
 from northbound.api.identity import Identity
 from northbound.api.tokens import Tokens
 from northbound.cli import main
+from northbound.loading import load_text
+from northbound.registry import Registry
 from northbound.topics import TopicScheme
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs/api-sign-in.md").read_text()
 SECRET = "a secret of the documents, of thirty-two bytes or more"
 ISSUERS = re.findall(r"```toml\n(\[api\.auth.*?)```\n\n```json\n(.*?)```\n\n((?:\|[^\n]*\n)+)", GUIDE, re.DOTALL)
+AROUND = '\n[sources.in]\ntype = "jsonl"\npath = "-"\n[connectors.out]\ntype = "file"\npath = "out.jsonl"\n'
 CELL = re.compile(r"(?<!\\)\|")
 
 
@@ -53,6 +56,16 @@ async def test_an_issuer_lets_in_whom_the_guide_says(text, claims, table, tmp_pa
     who = await Tokens(options, site_org=None).verify(signed)
     cells = [cell.strip().strip("`").replace("\\|", "|") for cell in CELL.split(table.splitlines()[2])[1:-1]]
     assert [who.subject, who.name, who.org, who.role, "yes" if who.writes else "no"] == cells
+
+
+@pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL))
+def test_every_configuration_of_the_guide_loads(text, tmp_path):
+    (tmp_path / "certs").mkdir()
+    write_key(tmp_path / "certs", name="placeos-jwt.pem")
+    found = load_text(f"[api]\n{text}{AROUND}", Registry(), base=tmp_path, environment={"REPORT_SECRET": SECRET})
+    assert found.api is not None
+    assert found.api.auth.issuers or found.api.access.rules
+    assert SECRET not in repr(found)
 
 
 def test_the_rules_answer_what_the_guide_says():
@@ -88,7 +101,7 @@ async def test_the_audit_log_is_as_the_guide_shows_it(tmp_path):
 
 def test_the_commands_of_the_guide_exist(capsys, monkeypatch):
     commands = set(re.findall(r"northbound keys (\w+)", GUIDE))
-    assert commands == {"create", "list", "revoke", "prune"}
+    assert commands == {"create", "list", "revoke", "prune", "check"}
     for command in commands:
         monkeypatch.setattr("sys.argv", ["northbound", "keys", command, "--help"])
         with pytest.raises(SystemExit) as ended:

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from tests.core.cli.conftest import CONFIGURATION, event, run_northbound
 from tests.support.mosquitto import free_port
+from tests.support.npm import MQTT_JS, modules
 from tests.support.service import Service, until
 
 FOLLOWED = CONFIGURATION.replace('path = "events.jsonl"', 'path = "events.jsonl"\nfollow = true')
@@ -264,6 +266,35 @@ def test_the_demo_leaves_no_broker_behind(tmp_path, number):
     if number != signal.SIGKILL:
         assert "the sums agree" in out
     until(lambda: not brokers(tmp_path), what="the broker ends")
+
+
+def test_the_demos_commands_and_tokens_work_as_they_are_printed(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "northbound", "demo", "--duration", "100"], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    with process:
+        printed: dict[str, str] = {}
+        while "with northbound" not in printed:
+            line = process.stdout.readline().rstrip("\n")
+            assert line, printed
+            printed[line[:21].strip()] = line[21:]
+        for role in ("reader", "admin"):
+            address, _, token = printed[f"dashboard, as {role}"].partition("/#token=")
+            asked = urllib.request.Request(f"{address}/api/me", headers={"X-API-Key": token})
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=20) as answer:
+                assert json.load(answer)["identity"]["role"] == {"reader": "user", "admin": "admin"}[role]
+        assert printed["a reader's token"] in printed["with Mosquitto"]
+        mqttjs = printed["with MQTT.js"].replace("npx mqtt", str(modules("mqtt", MQTT_JS) / ".bin" / "mqtt"))
+        northbound = printed["with northbound"].replace("northbound", f"{sys.executable} -m northbound", 1)
+        for command in (printed["with Mosquitto"], mqttjs, northbound):
+            look = subprocess.Popen(["/bin/bash", "-c", f"exec {command}"], stdout=subprocess.PIPE, text=True)
+            with look:
+                assert "placeos/org-campus/" in look.stdout.readline(), command
+                look.kill()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
 
 
 def brokers(folder: Path) -> list[str]:

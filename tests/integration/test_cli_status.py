@@ -3,12 +3,16 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 
 import pytest
+import trustme
 from tests.support.scene import ORG, Scene, state
 from tests.support.service import until
+from websockets.sync.client import connect
 
+from northbound import mqtt
 from northbound.cli import tail
 
 POWER = f"placeos/{ORG}/state/bld-harbour/lvl-2/area-west/sys-7/drv-display/Display/1/power"
@@ -112,6 +116,30 @@ def test_a_service_that_was_killed_is_said_to_be_gone(tmp_path):
         done = scene.service.call("status")
     assert done.returncode == 1
     assert "is the service running?" in done.stderr
+
+
+def test_over_tls_the_very_certificate_is_expected_and_websockets_work(tmp_path):
+    ca, other = trustme.CA(), trustme.CA()
+
+    def write(issuer):
+        issued = issuer.issue_cert("building.example.com")  # not the address that the command goes to
+        issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+
+    write(ca)
+    with Scene(tmp_path, api='certificate = "cert.pem"\nprivate_key = "key.pem"') as scene:
+        assert scene.url.startswith("https://")
+        assert told(scene)["connectors"]
+        trusting = ssl.create_default_context()
+        ca.configure_trust(trusting)
+        address = f"{scene.url.replace('https', 'wss')}/api/mqtt/"
+        with connect(
+            address, ssl=trusting, server_hostname="building.example.com", subprotocols=["mqtt"], proxy=None
+        ) as socket:
+            socket.send(mqtt.encode(mqtt.Connect(version=4, client_id="c", username=scene.reader), 4))
+            assert socket.recv() == b"\x20\x02\x00\x00"  # MQTT 3.1.1, 3.2: accepted
+        write(other)
+        assert "certificate verify failed" in scene.service.call("status").stderr
 
 
 @pytest.mark.parametrize(

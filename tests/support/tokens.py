@@ -71,7 +71,8 @@ def write_key(folder: Path, private: Any = None, name: str = "key.pem") -> Path:
 class JwksServer:
     """Publishes keys on a free loopback port. ``answer`` is its next body, ``status`` its status; ``asked`` counts."""
 
-    def __init__(self, *keys: dict[str, Any]) -> None:
+    def __init__(self, *keys: dict[str, Any], ssl: Any = None) -> None:
+        self.pause = 0.0  # seconds before each byte
         self.status = 200
         self.asked = 0
         self.headers: dict[str, str] = {}
@@ -86,14 +87,21 @@ class JwksServer:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(outer.answer)))
                 self.end_headers()
-                self.wfile.write(outer.answer)
+                for piece in [outer.answer] if not outer.pause else [bytes((byte,)) for byte in outer.answer]:
+                    time.sleep(outer.pause)
+                    try:
+                        self.wfile.write(piece)
+                    except OSError:  # hung up on
+                        return
 
             def log_message(self, *_: Any) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
-        self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
+        if ssl is not None:
+            self._server.socket = ssl.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'http' if ssl is None else 'https'}://127.0.0.1:{self._server.server_port}/keys"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 

@@ -79,6 +79,11 @@ class Rules:
             return False
         return self._of(who)[1].matches(topic)
 
+    def given(self, who: Identity) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the topic filters that ``who`` may read, and those where they may publish."""
+        read, publish = self._of(who)
+        return read.filters if who.reads else (), publish.filters if who.writes else ()
+
     def rights(self, who: Identity) -> Hashable:
         """Return what is equal for people of whom every question here has the same answer."""
         return (who.role, who.org, who.every_org, who.reads, who.writes, who.subject if self._personal else None)

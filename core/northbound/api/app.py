@@ -21,7 +21,7 @@ from northbound.api import metrics, openapi
 from northbound.api.answers import Desk, answer, on_http_error
 from northbound.api.health import health
 from northbound.api.identity import Access, Authenticator, Identity
-from northbound.api.letters import Letters
+from northbound.api.letters import Audit, Letters
 from northbound.api.pages import App, Pages, Receive, Scope, SecurityHeaders, Send
 from northbound.api.state import State, Tree
 from northbound.api.stream import Streams
@@ -42,6 +42,7 @@ class Served(Struct, kw_only=True):
     streams: Streams
     authenticator: Authenticator
     access: Access
+    audit: Audit
     status: Callable[[], Status]
     numbers: Callable[[], Mapping[str, float]]
     mqtt: App
@@ -100,7 +101,7 @@ def routes(served: Served, desk: Desk) -> list[Route]:
     """Return the routes; :mod:`openapi` describes each."""
     numbers = _Numbers(served, desk)
     state = State(served.tree, served.access, served.authenticator, served.streams)
-    letters = Letters(served.store, served.access, desk)
+    letters = Letters(served.store, served.access, desk, served.audit)
 
     def operators(handler: Any, *, writing: bool = False) -> Any:
         return desk.signed_in(handler, operators=True, writing=writing)

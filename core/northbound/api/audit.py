@@ -21,7 +21,7 @@ from northbound.journal import Journal
 
 Happening = Literal[
     "signed in", "sign-in refused", "subscription granted", "subscription narrowed", "subscription refused",
-    "publish allowed", "publish refused", "key made", "key revoked",
+    "publish allowed", "publish refused", "key made", "key revoked", "dead letters replayed", "dead letters dropped",
 ]  # fmt: skip
 
 _WRITE_SECONDS: Final = 1.0

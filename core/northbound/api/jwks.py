@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _LARGEST: Final = 262_144
 _MOST_KEYS: Final = 100
 _FETCH_SECONDS: Final = 10.0
+_SILENCE_SECONDS: Final = 5.0
 #: Between two fetches for the sake of unknown keys, and after one that failed.
 _COOLDOWN_SECONDS: Final = 30.0
 _FIRST_RETRY_SECONDS: Final = 2.0
@@ -97,8 +98,7 @@ class RemoteKeys:
 
     async def _fetch(self) -> None:
         try:
-            content = await asyncio.to_thread(_get, self.url, self._ca)
-            keys = parse(content, self._algorithms)
+            keys = await fetch(self.url, self._ca, self._algorithms)
         except JwksError as error:
             words = str(error)
             if self.error != words:
@@ -116,11 +116,16 @@ class RemoteKeys:
             self._retry = _FIRST_RETRY_SECONDS
 
 
+async def fetch(url: str, ca: Path | None, algorithms: Iterable[str]) -> list[VerificationKey]:
+    """Return the keys that are published at ``url``; raises :class:`JwksError`."""
+    return parse(await asyncio.to_thread(_get, url, ca), algorithms)
+
+
 def parse(content: bytes, algorithms: Iterable[str]) -> list[VerificationKey]:
     """Return the keys in a JWKS that verify one of ``algorithms``; raises :class:`JwksError` where it has none."""
     try:
         rows = msgspec.json.decode(content)["keys"]
-    except (msgspec.DecodeError, TypeError, KeyError, IndexError, RecursionError):
+    except (msgspec.DecodeError, ValueError, TypeError, KeyError, RecursionError):
         raise JwksError("what stands there is not a JWKS") from None
     if not isinstance(rows, list):
         raise JwksError("what stands there is not a JWKS")
@@ -166,7 +171,7 @@ def _get(url: str, ca: Path | None) -> bytes:
         context = ssl.create_default_context(cafile=None if ca is None else str(ca))
         opener = urllib.request.build_opener(_NoRedirect(), urllib.request.HTTPSHandler(context=context))
         request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - the options took http(s) only
-        with opener.open(request, timeout=_FETCH_SECONDS / 2) as response:
+        with opener.open(request, timeout=_SILENCE_SECONDS) as response:
             content = bytearray()
             while piece := response.read1(65_536):
                 content += piece

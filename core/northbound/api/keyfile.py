@@ -133,6 +133,9 @@ class KeyRing:
         self._print: object = None
         self._keys: dict[str, ApiKey] = {}
 
+    def __len__(self) -> int:
+        return sum(key.revoked is None for key in self._keys.values())
+
     def find(self, id_: str) -> ApiKey | None:
         """Return the key with this id, revoked ones included, as it was at the last :meth:`look`."""
         return self._keys.get(id_)

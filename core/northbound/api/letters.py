@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from base64 import b64encode
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +16,15 @@ from starlette.responses import Response
 
 from northbound.administration import DeadLetters
 from northbound.api.answers import Desk, Refused, answer, number
+from northbound.api.audit import Happening
 from northbound.api.identity import Access, Identity
 from northbound.store.records import DeadLetter
 from northbound.topics import filter_problem
 
 log = logging.getLogger(__name__)
+
+#: Notes what somebody did: what, who, and to which.
+Audit = Callable[[Happening, Identity, str], None]
 
 _MOST: Final = 1000
 _MOST_CHOSEN: Final = 100_000
@@ -59,8 +64,9 @@ def row(letter: DeadLetter) -> dict[str, Any]:
 class Letters:
     """Reads and changes the dead letters of the store at ``path``, in threads: beside the service, like the CLI."""
 
-    def __init__(self, path: Path, access: Access, desk: Desk) -> None:
+    def __init__(self, path: Path, access: Access, desk: Desk, audit: Audit) -> None:
         self._path = path
+        self._audit = audit
         self._access = access
         self._desk = desk
 
@@ -160,7 +166,7 @@ class Letters:
                 return letters.replay(ids, force=force)
 
         done = await asyncio.to_thread(write)
-        log.info("%s asked for %d dead letters to be sent again", who.subject, len(done))
+        self._note("dead letters replayed", done, who)
         return done
 
     async def _drop(self, ids: list[int], who: Identity) -> list[int]:
@@ -169,5 +175,10 @@ class Letters:
                 return letters.drop(ids)
 
         done = await asyncio.to_thread(write)
-        log.info("%s dropped %d dead letters", who.subject, len(done))
+        self._note("dead letters dropped", done, who)
         return done
+
+    def _note(self, happened: Happening, ids: list[int], who: Identity) -> None:
+        log.info("%s by %s: %d", happened, who.subject, len(ids))
+        if ids:
+            self._audit(happened, who, ",".join(map(str, ids)))

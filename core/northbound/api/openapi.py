@@ -206,7 +206,8 @@ def description() -> Json:
             "title": "northbound",
             "version": __version__,
             "description": "The live tree of a building, and the service that carries it north. The same tree is "
-            "served as MQTT over WebSocket at /api/mqtt/.",
+            "served as MQTT over WebSocket at /api/mqtt/. Where an http source says on_api, it takes JSON Lines "
+            "at POST /api/events, with a token of its own.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"token": []}, {"key": []}],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from importlib import resources
 from typing import Any, Final
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -66,19 +68,28 @@ class SecurityHeaders:
         await self._app(scope, receive, sending)
 
 
+class _File(Struct, frozen=True):
+    content: bytes
+    packed: bytes
+    kind: str
+    tag: str
+
+
 class Pages:
     """The files by their path; a browser asks each time, and gets one only where it has not the newest."""
 
     def __init__(self) -> None:
-        self._files: Mapping[str, tuple[bytes, str, str]] = dict(_read())
+        self._files: Mapping[str, _File] = dict(_read())
 
     async def get(self, request: Request) -> Response:
         """Answer with a file."""
-        content, kind, tag = self._files[request.url.path.removeprefix("/") or "index.html"]
-        headers = {"Cache-Control": "no-cache", "ETag": tag}
-        if tag in request.headers.get("if-none-match", ""):
+        file = self._files[request.url.path.removeprefix("/") or "index.html"]
+        headers = {"Cache-Control": "no-cache", "ETag": file.tag, "Vary": "Accept-Encoding"}
+        if file.tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type=kind)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(file.packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=file.kind)
+        return Response(file.content, headers=headers, media_type=file.kind)
 
     @property
     def paths(self) -> list[str]:
@@ -86,7 +97,7 @@ class Pages:
         return ["/", *(f"/{name}" for name in self._files)]
 
 
-def _read() -> list[tuple[str, tuple[bytes, str, str]]]:
+def _read() -> list[tuple[str, _File]]:
     found = []
     folder = resources.files("northbound.api") / "dashboard"
     for prefix, place in (("", folder), ("vendor/", folder / "vendor")):
@@ -94,6 +105,6 @@ def _read() -> list[tuple[str, tuple[bytes, str, str]]]:
             kind = _TYPES.get("." + entry.name.rpartition(".")[2])
             if kind is not None:
                 content = entry.read_bytes()
-                tag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
-                found.append((prefix + entry.name, (content, kind, tag)))
+                tag = f'W/"{hashlib.sha256(content).hexdigest()[:24]}"'  # of either encoding
+                found.append((prefix + entry.name, _File(content, gzip.compress(content, mtime=0), kind, tag)))
     return found

@@ -34,12 +34,13 @@ _FULL = (
 
 
 class BoundedProtocol(H11Protocol):
-    """Hangs up on a client that is slower than ``patience`` with what it began, and on one too many."""
+    """Hangs up on a client that is slower than ``patience`` with what it began or was sent, and on one too many."""
 
     patience: ClassVar[float] = 30.0
     max_connections: ClassVar[int] = 5000
 
     _deadline: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
@@ -56,14 +57,27 @@ class BoundedProtocol(H11Protocol):
             if self.transport.get_protocol() is self:  # else it is a WebSocket now
                 self._watch()
 
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that does not read what it asked for."""
+        super().pause_writing()
+        if self._reading is None:
+            self._reading = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop waiting: it reads again."""
+        self._stop_waiting()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_watching()
+        self._stop_waiting()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: Any) -> None:
         """Hand over to the WebSocket, which has timeouts of its own."""
         self._stop_watching()
+        self._stop_waiting()
         super().handle_websocket_upgrade(event)
 
     def timeout_keep_alive_handler(self) -> None:
@@ -78,6 +92,11 @@ class BoundedProtocol(H11Protocol):
             self._stop_watching()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self.patience, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _stop_watching(self) -> None:
         if self._deadline is not None:

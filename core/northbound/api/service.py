@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from northbound.api import local
 from northbound.api.app import Served, build
-from northbound.api.audit import AuditedRules
+from northbound.api.audit import AuditedRules, Happening
 from northbound.api.broker import Broker
 from northbound.api.identity import Identity
 from northbound.api.mqtt_socket import MqttListener, mqtt_endpoint
@@ -63,14 +63,13 @@ class Api:
         self._signin, rules = self._sign_in(options)
         self._door = local.Door(self._signin, self._token)
         self._bounds = local.Bounds(rules)
-        self._streams = Streams(options.max_streams)
-        self._broker = Broker(access=self._bounds, authenticator=self._door, options=options.mqtt)
-        self._broker.on_publish = self._published
-        self._broker.system = self._system_topics
-        self._waiting: list[Sequence[Message]] | None = None
+        self._streams: Streams
+        self._broker: Broker
+        self._newer: set[str] | None = None  # while the present is loaded: topics that have changed since
         self._stop_listening: Callable[[], None] = lambda: None
         self._changed = asyncio.Event()
-        self._server: HttpServer
+        self._deaf = asyncio.Event()  # what is committed could not be taken in
+        self._server: HttpServer | None = None
         self._listeners: list[MqttListener] = []
         self.error: str | None = None
 
@@ -78,9 +77,8 @@ class Api:
 
     async def prepare(self) -> None:
         """Take the addresses and load the tree; raises :class:`NorthboundError` where that cannot be."""
-        await self._bind()
         try:
-            await self._load()
+            await self._begin()
         except BaseException:
             await self.close()
             raise
@@ -92,26 +90,25 @@ class Api:
             while True:
                 began = time.monotonic()
                 try:
+                    if self._server is None:
+                        await self._begin()
                     await self._run()
+                except NorthboundError as error:
+                    self.error = str(error)
+                    log.error("%s; the API tries again in %g s", error, pause)  # noqa: TRY400 - said in words
                 except Exception as error:
                     self.error = f"{type(error).__name__}: {error}"
                     log.exception("the API failed; it begins again in %g s", pause)
+                await self._end()
                 await asyncio.sleep(pause)
                 steady = time.monotonic() - began > _LONGEST_PAUSE_SECONDS
                 pause = _FIRST_PAUSE_SECONDS if steady else min(pause * 2, _LONGEST_PAUSE_SECONDS)
-                try:
-                    await self._bind()
-                except NorthboundError as error:
-                    log.error("%s", error)  # noqa: TRY400 - said in words
         finally:
             await self.close()
 
     async def close(self) -> None:
         """Let go of what :meth:`prepare` took."""
-        self._stop_listening()
-        self._stop_listening = lambda: None
-        local.remove(self._around.store.path)
-        await self._unbind()
+        await self._end()
         await self._signin.close()
 
     def renew(self, options: ApiOptions) -> bool:
@@ -119,16 +116,17 @@ class Api:
         changing = {"auth": options.auth, "access": options.access}
         if self.options.model_copy(update=changing) != options:
             return False
-        self._server.renew_certificate()
         if self.options != options:
             self.options = options
             self._changed.set()
+        if self._server is not None:
+            self._server.renew_certificate()
         return True
 
     @property
     def addresses(self) -> tuple[ListenAddress, ...]:
-        """Where it listens, with the ports that 0 became."""
-        return self._server.addresses
+        """Where it listens, with the ports that 0 became; empty while it does not."""
+        return () if self._server is None else self._server.addresses
 
     @property
     def mqtt_addresses(self) -> tuple[ListenAddress, ...]:
@@ -151,32 +149,44 @@ class Api:
             "streams_conflated": self._streams.conflated,
             "streams_dropped": self._streams.dropped,
         }
-        return {**told, **counters, **streams}
+        return {**told, **counters, **streams, **self._signin.numbers()}
 
     # within
 
-    async def _bind(self) -> None:
-        self._server = HttpServer(
+    async def _begin(self) -> None:
+        """Make a tree, take the addresses, load the present; nobody is let in before that is there."""
+        self._deaf.clear()
+        self._streams = Streams(self.options.max_streams)
+        self._broker = Broker(access=self._bounds, authenticator=self._door, options=self.options.mqtt)
+        self._broker.on_publish = self._published
+        self._broker.system = self._system_topics
+        server = self._server = HttpServer(
             build(self._served()), self.options, ws_max_size=_JOINED * int(self.options.mqtt.packet_bytes)
         )
-        await self._server.bind()
-        try:
-            for address in self.options.mqtt_addresses:
-                listener = MqttListener(
-                    self._broker, self._door, self._bounds, self.options.mqtt, address=address, ssl=self._server.ssl
-                )
+        await server.bind()
+        await self._load()
+        for address in self.options.mqtt_addresses:
+            listener = MqttListener(
+                self._broker, self._door, self._bounds, self.options.mqtt, address=address, ssl=server.ssl
+            )
+            try:
                 await listener.start()
-                self._listeners.append(listener)
-            local.write(self._around.store.path, self._entrance())
-        except NorthboundError:
-            await self._unbind()
-            raise
-        except OSError as error:
-            await self._unbind()
-            raise NorthboundError(f"[api] cannot listen for MQTT on {address}: {error.strerror or error}") from None
+            except OSError as error:
+                words = error.strerror or error
+                raise NorthboundError(
+                    f"[api] cannot listen for MQTT on {address}: {words}; is the port free?"
+                ) from None
+            self._listeners.append(listener)
+        local.write(self._around.store.path, self._entrance())
 
-    async def _unbind(self) -> None:
-        self._server.close()
+    async def _end(self) -> None:
+        """Let go of what :meth:`_begin` took."""
+        self._stop_listening()
+        self._stop_listening = lambda: None
+        local.remove(self._around.store.path)
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             await listener.stop()
@@ -198,6 +208,7 @@ class Api:
             streams=self._streams,
             authenticator=self._door,
             access=self._bounds,
+            audit=self._note,
             status=around.status,
             numbers=self.numbers,
             mqtt=mqtt_endpoint(self._broker, self._door, self._bounds, self.options.mqtt, origins=self.options.origins),
@@ -205,37 +216,44 @@ class Api:
         )
 
     async def _load(self) -> None:
-        """Load the present; what is committed meanwhile waits, and follows it."""
-        waiting = self._waiting = []
+        """Load the present; of a topic that changes meanwhile, what it was before is not wanted any more."""
+        newer = self._newer = set()
         self._stop_listening = self._around.store.listen(self._hear)
-        count = 0
         async for messages in present(self._around.store.path):
-            self._broker.load(messages)
-            count += len(messages)
-        self._waiting = None
-        for batch in waiting:
-            self._hear(batch)
-        log.debug("the API has loaded %d messages", count)
+            self._broker.load([message for message in messages if message.topic not in newer])
+        self._newer = None
 
     def _hear(self, messages: Sequence[Message]) -> None:
-        if self._waiting is not None:
-            self._waiting.append(messages)
+        """Take in what was committed. It is the store that calls: whatever fails here is not its business."""
+        if self._deaf.is_set():
             return
-        self._broker.publish(messages)
-        self._streams.publish(messages)
+        try:
+            self._broker.publish(messages)
+            self._streams.publish(messages)
+        except Exception:
+            log.exception("the API could not take in what was committed")
+            self._deaf.set()
+        if self._newer is not None:
+            self._newer.update([message.topic for message in messages])
 
     async def _run(self) -> None:
+        server = self._server
+        assert server is not None  # noqa: S101 - whoever calls has begun
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(self._broker.run(), name="broker"),
                 group.create_task(self._signing_in(), name="sign-in"),
+                group.create_task(self._hearing(), name="hearing"),
             ]
             try:
-                await self._server.serve(self._started, self._farewell)
+                await server.serve(self._started, self._farewell)
             finally:
                 for task in beside:
                     task.cancel()
-                await self._unbind()
+
+    async def _hearing(self) -> None:
+        await self._deaf.wait()
+        raise RuntimeError("the tree is no longer what was committed")
 
     def _started(self) -> None:
         self.error = None
@@ -258,17 +276,28 @@ class Api:
                 self._changed.clear()
                 task.cancel()
             before = self._signin
-            self._signin, rules = self._sign_in(self.options)
+            self._signin, rules = self._sign_in(self.options, before)
             self._door.inner, self._bounds.inner = self._signin, rules
             self._broker.forget_rights()
+            self._streams.forget_rights()
             await before.close()
 
-    def _sign_in(self, options: ApiOptions) -> tuple[SignIn, AuditedRules]:
+    def _sign_in(self, options: ApiOptions, before: SignIn | None = None) -> tuple[SignIn, AuditedRules]:
         around = self._around
-        signin = SignIn(options.auth, store=around.store.path, site_org=around.site.org, lookup=around.lookup(options))
+        signin = SignIn(
+            options.auth,
+            store=around.store.path,
+            site_org=around.site.org,
+            lookup=around.lookup(options),
+            before=before,
+        )
         rules = AuditedRules(options.access, around.site.scheme)
         rules.audit = signin.audit
         return signin, rules
+
+    def _note(self, happened: Happening, who: Identity, words: str) -> None:
+        if self._signin.audit is not None:
+            self._signin.audit.decided(happened, who, words)
 
     def _published(self, _: Identity, message: Message) -> asyncio.Future[Any] | None:
         if self.options.publish == "north":

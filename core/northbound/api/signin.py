@@ -11,14 +11,15 @@ import hmac
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from northbound import apikeys
 from northbound.admission import AuthOptions
 from northbound.api.audit import AccessAudit
-from northbound.api.identity import Identity, SignInRefused
+from northbound.api.identity import Identity, Refusal, SignInRefused
 from northbound.api.keyfile import KeyRing, path_beside
 from northbound.api.sourcekeys import Lookup, SourceKeys
 from northbound.api.throttle import Throttle
@@ -33,7 +34,7 @@ _LOOK_SECONDS: Final = 1.0
 _TOKEN: Final = re.compile(r"ey[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*")
 _NOTHING: Final = SignInRefused("bad_credentials", "there is no token or API key in user name or password")
 _UNKNOWN: Final = "the API key is not known here"
-#: Whoever guesses ids of keys learns nothing from the time it takes.
+#: What a secret is compared with where there is no key of that id: the work is the same.
 _NOBODY: Final = ApiKey(id="00000000", name="", hash=apikeys.hash_secret("00000000", "nobody"))
 
 
@@ -42,6 +43,7 @@ class SignIn:
 
     ``store`` is the path of the store, beside which the API keys and the audit log are; ``site_org`` the organisation
     of those whose token or key names none; ``lookup`` asks a source for an API key (``[api.auth] api_keys_from``).
+    ``before`` is what this takes the place of after a reload: what was fetched, and who has failed, is not forgotten.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class SignIn:
         store: Path,
         site_org: str | None = None,
         lookup: Lookup | None = None,
+        before: SignIn | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.audit: AccessAudit | None = None
@@ -61,8 +64,11 @@ class SignIn:
         self._site_org = site_org
         self._ring = KeyRing(path_beside(store))
         self._source = None if lookup is None else SourceKeys(lookup)
-        self._throttle = Throttle(options.throttle)
-        self._tokens = Tokens(options, site_org=site_org)
+        self.options = options
+        self.counts: Counter[str] = Counter() if before is None else before.counts
+        same = before is not None and before.options.throttle == options.throttle
+        self.throttle: Throttle = before.throttle if before is not None and same else Throttle(options.throttle)
+        self.tokens: Tokens = Tokens(options, site_org=site_org, before=None if before is None else before.tokens)
 
     async def sign_in(self, username: str | None, password: bytes | None, *, address: str) -> Identity:
         """Say who connects by MQTT. Raises :class:`SignInRefused`; a failure is answered late on purpose."""
@@ -78,14 +84,25 @@ class SignIn:
         if identity.expires is not None and now >= identity.expires:
             return False
         if identity.key_id is None:
-            return self._tokens.knows(identity.issuer)
+            return self.tokens.knows(identity.issuer)
         key = await self._key(identity.key_id)
         return key is not None and key.holds(int(now * 1000)) and self._identity(key) == identity
+
+    def numbers(self) -> dict[str, float]:
+        """Return what was counted since the start, and what is remembered."""
+        refused = {f"sign_ins_refused_{reason}": self.counts[reason] for reason in get_args(Refusal)}
+        return {
+            "sign_ins": self.counts["signed_in"],
+            **refused,
+            "failing_addresses": len(self.throttle),
+            "issuers_without_answer": len(self.tokens.problems()),
+            "api_keys": len(self._ring),
+        }
 
     async def run(self) -> None:
         """Keep keys fresh and the audit log written, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tokens.run(), name="keys of issuers")
+            group.create_task(self.tokens.run(), name="keys of issuers")
             group.create_task(self._watch(), name="API keys")
             if self.audit is not None:
                 group.create_task(self.audit.run(), name="audit log of access")
@@ -97,10 +114,11 @@ class SignIn:
 
     async def _signed_in(self, show: Callable[[], str], address: str) -> Identity:
         try:
-            self._throttle.check(address)
+            self.throttle.check(address)
             shown = show()
-            found = await (self._by_key(shown) if apikeys.split(shown) else self._tokens.verify(shown))
+            found = await (self._by_key(shown) if apikeys.split(shown) else self.tokens.verify(shown))
         except SignInRefused as error:
+            self.counts[error.reason] += 1
             if self.audit is not None:
                 self.audit.refused(error, address)
             log.log(
@@ -110,8 +128,9 @@ class SignIn:
                 error.words,
             )
             if error.reason == "bad_credentials":
-                await asyncio.sleep(self._throttle.failed(address))
+                await asyncio.sleep(self.throttle.failed(address))
             raise
+        self.counts["signed_in"] += 1
         if self.audit is not None:
             self.audit.signed_in(found, address)
         return found

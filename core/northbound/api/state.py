@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from base64 import b64encode
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Final, Protocol
 
@@ -14,12 +14,12 @@ from starlette.responses import Response, StreamingResponse
 
 from northbound.api.answers import Refused, number
 from northbound.api.identity import Access, Authenticator, Identity
-from northbound.api.stream import Stream, Streams
+from northbound.api.stream import Stream, Streams, event_of, told
 from northbound.message import Message
 from northbound.topics import TopicMatcher, filter_problem
 
 _MOST: Final = 1_000_000
-_CHUNK: Final = 1000
+_CHUNK: Final = 500
 #: How often a stream looks whether its token still holds, and how often it gives a sign of life, in seconds.
 _LOOK_SECONDS: Final = 2.0
 _ALIVE_SECONDS: Final = 15.0
@@ -33,23 +33,6 @@ class Tree(Protocol):
     def current(self, filter: str, who: Identity | None) -> Iterator[Message]:  # noqa: A002 - MQTT's word for it
         """Give the values at the topics that match ``filter`` and ``who`` may see."""
         ...
-
-
-def told(message: Message) -> dict[str, object]:
-    """Return a message for JSON: its payload as JSON where it is, else as text, else as base64."""
-    row: dict[str, object] = {"topic": message.topic, "kind": message.kind, "time": message.time}
-    payload = message.payload
-    if not payload:
-        return {**row, "payload": None}
-    try:
-        msgspec.json.decode(payload)
-        row["payload"] = msgspec.Raw(payload)
-    except (msgspec.DecodeError, RecursionError):
-        try:
-            row["payload_text"] = payload.decode()
-        except UnicodeDecodeError:
-            row["payload_base64"] = b64encode(payload).decode()
-    return row
 
 
 class State:
@@ -73,11 +56,9 @@ class State:
             present = request.query_params.get("present", "yes") != "no"
             return self._stream(topic_filter, who, narrowed=grant == "narrowed", present=present)
         limit = number(request, "limit", 10_000, 1, _MOST)
-        found = list(islice(self._tree.current(topic_filter, who), limit + 1))
-        more = len(found) > limit
-        del found[limit:]
+        values = self._tree.current(topic_filter, who)
         headers = {"Cache-Control": "no-store"}
-        return StreamingResponse(_written(found, more=more), media_type="application/json", headers=headers)
+        return StreamingResponse(_written(values, limit), media_type="application/json", headers=headers)
 
     def _stream(self, topic_filter: str, who: Identity, *, narrowed: bool, present: bool) -> Response:
         if len(self._streams) >= self._streams.limit:
@@ -91,33 +72,40 @@ class State:
     async def _events(self, stream: Stream, topic_filter: str | None) -> AsyncIterator[bytes]:
         """Give the present at ``topic_filter`` where one is named, then what changes."""
         with self._streams.opened(stream):
-            # In one turn of the loop: nothing is published between the present and what follows it.
-            for message in () if topic_filter is None else self._tree.current(topic_filter, stream.who):
-                stream.put(message)
             yield b"retry: 3000\n\n"
+            if topic_filter is not None:
+                # Each value is the newest when it is read: what changes meanwhile may come twice, never backwards.
+                async for messages in _in_turns(self._tree.current(topic_filter, stream.who)):
+                    yield b"".join(map(event_of, messages))
             looked = alive = time.monotonic()
             while not stream.closed:
-                messages = await stream.take(_LOOK_SECONDS)
+                events = await stream.take(_LOOK_SECONDS)
                 now = time.monotonic()
                 if now - looked >= _LOOK_SECONDS:
                     looked = now
                     if not await self._authenticator.still_valid(stream.who):
                         yield b'event: end\ndata: {"reason":"what you signed in with has expired or was revoked"}\n\n'
                         return
-                if messages:
+                if events:
                     alive = now
-                    yield b"".join([b"data: " + _encode(told(message)) + b"\n\n" for message in messages])
+                    yield b"".join(events)
                 elif now - alive >= _ALIVE_SECONDS:
                     alive = now
                     yield b": here\n\n"
             yield b'event: end\ndata: {"reason":"the service is stopping"}\n\n'
 
 
-async def _written(messages: Iterable[Message], *, more: bool) -> AsyncIterator[bytes]:
+async def _in_turns(messages: Iterator[Message]) -> AsyncIterator[list[Message]]:
+    """Give messages some at a time; in between, the others on the loop have their turn."""
+    while chunk := list(islice(messages, _CHUNK)):
+        yield chunk
+        await asyncio.sleep(0)
+
+
+async def _written(values: Iterator[Message], limit: int) -> AsyncIterator[bytes]:
     yield b'{"values":['
-    rest = iter(messages)
     comma = b""
-    while chunk := list(islice(rest, _CHUNK)):
+    async for chunk in _in_turns(islice(values, limit)):
         yield comma + b",".join([_encode(told(message)) for message in chunk])
         comma = b","
-    yield b'],"more":' + _encode(more) + b"}"
+    yield b'],"more":' + _encode(next(values, None) is not None) + b"}"

@@ -1,12 +1,18 @@
-"""Streams of server-sent events: who listens to what, each with the newest value per topic waiting for it."""
+"""Streams of server-sent events: who listens to what, each with the newest value per topic waiting for it.
+
+Who wants a topic is worked out once, and an event is written once however many streams it goes to.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Final
+
+import msgspec
 
 from northbound.api.identity import Access, Identity
 from northbound.message import Message
@@ -14,7 +20,32 @@ from northbound.topics import TopicMatcher
 
 #: Topics that may wait for one stream. Beyond it the oldest are dropped, and counted: it has stopped reading.
 MAX_WAITING: Final = 100_000
-_CHUNK: Final = 1000
+_CHUNK: Final = 500
+_MOST_REMEMBERED: Final = 200_000
+
+_encode = msgspec.json.Encoder().encode
+
+
+def told(message: Message) -> dict[str, object]:
+    """Return a message for JSON: its payload as JSON where it is, else as text, else as base64."""
+    row: dict[str, object] = {"topic": message.topic, "kind": message.kind, "time": message.time}
+    payload = message.payload
+    if not payload:
+        return {**row, "payload": None}
+    try:
+        msgspec.json.decode(payload)
+        row["payload"] = msgspec.Raw(payload)
+    except (msgspec.DecodeError, RecursionError):
+        try:
+            row["payload_text"] = payload.decode()
+        except UnicodeDecodeError:
+            row["payload_base64"] = b64encode(payload).decode()
+    return row
+
+
+def event_of(message: Message) -> bytes:
+    """Return a message as a server-sent event."""
+    return b"data: " + _encode(told(message)) + b"\n\n"
 
 
 class Stream:
@@ -25,29 +56,32 @@ class Stream:
         self._matcher = matcher
         self._access = access
         self._narrowed = narrowed
-        self._waiting: dict[str, Message] = {}
+        self._waiting: dict[str, bytes] = {}
         self._changed = asyncio.Event()
         self.closed = False
         self.dropped = 0
         self.conflated = 0
 
-    def wants(self, message: Message) -> bool:
-        """Whether it asked for the message, and may see it."""
-        topic = message.topic
+    def wants(self, topic: str) -> bool:
+        """Whether it asked for a topic, and may see it."""
         return self._matcher.matches(topic) and (not self._narrowed or self._access.receive(self.who, topic))
 
-    def put(self, message: Message) -> None:
-        """Let a message wait; an older one of its topic gives way."""
+    def narrow(self) -> None:
+        """Ask about each topic from now on: the rules are others than when it was granted."""
+        self._narrowed = True
+
+    def put(self, topic: str, event: bytes) -> None:
+        """Let an event wait; an older one of its topic gives way."""
         waiting = self._waiting
-        if waiting.pop(message.topic, None) is not None:
+        if waiting.pop(topic, None) is not None:
             self.conflated += 1
         elif len(waiting) >= MAX_WAITING:
             del waiting[next(iter(waiting))]
             self.dropped += 1
-        waiting[message.topic] = message
+        waiting[topic] = event
         self._changed.set()
 
-    async def take(self, timeout: float) -> list[Message]:  # noqa: ASYNC109 - the pause between two signs of life
+    async def take(self, timeout: float) -> list[bytes]:  # noqa: ASYNC109 - the pause between two signs of life
         """Return what waits, some at a time; nothing where nothing came for ``timeout`` seconds."""
         if not self._waiting:
             try:
@@ -75,6 +109,7 @@ class Streams:
         self.dropped = 0
         self.conflated = 0
         self._open: list[Stream] = []
+        self._wanting: dict[str, tuple[Stream, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -83,21 +118,42 @@ class Streams:
     def opened(self, stream: Stream) -> Iterator[None]:
         """Let a stream hear what is published from now on."""
         self._open.append(stream)
+        self._wanting.clear()
         if self.closed:
             stream.close()
         try:
             yield
         finally:
             self._open.remove(stream)
+            self._wanting.clear()
             self.dropped += stream.dropped
             self.conflated += stream.conflated
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Hand messages to the streams that want them."""
+        if not self._open:
+            return
+        for message in messages:
+            topic = message.topic
+            wanting = self._wanting.get(topic)
+            if wanting is None:
+                wanting = self._ask(topic)
+            if wanting:
+                event = event_of(message)
+                for stream in wanting:
+                    stream.put(topic, event)
+
+    def _ask(self, topic: str) -> tuple[Stream, ...]:
+        if len(self._wanting) >= _MOST_REMEMBERED:
+            self._wanting.clear()
+        found = self._wanting[topic] = tuple(stream for stream in self._open if stream.wants(topic))
+        return found
+
+    def forget_rights(self) -> None:
+        """Ask again who may see what: the rules are others now."""
+        self._wanting.clear()
         for stream in self._open:
-            for message in messages:
-                if stream.wants(message):
-                    stream.put(message)
+            stream.narrow()
 
     def close(self) -> None:
         """End all of them, and every later one at once."""

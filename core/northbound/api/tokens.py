@@ -66,7 +66,9 @@ _CLAIMS: Final = msgspec.json.Decoder(_Claims)
 class Issuer:
     """One configured issuer: its keys, and how its tokens are read."""
 
-    def __init__(self, name: str, options: IssuerOptions, *, leeway: float, site_org: str | None) -> None:
+    def __init__(
+        self, name: str, options: IssuerOptions, *, leeway: float, site_org: str | None, before: Issuer | None
+    ) -> None:
         self.iss = options.claim_mapping.issuer
         self._audience = options.audience
         self._leeway = leeway
@@ -76,15 +78,12 @@ class Issuer:
         if options.secret is not None:
             secret = options.secret.get_secret_value().encode()
             self._secrets = (VerificationKey(None, secret, frozenset(("HS256",))),)
-        self.remote: RemoteKeys | None = None
-        if options.jwks_url is not None:
-            self.remote = RemoteKeys(
-                options.jwks_url,
-                algorithms=options.algorithms,
-                ca=options.jwks_ca,
-                refresh=options.jwks_refresh.total_seconds(),
-                maximum_age=options.jwks_maximum_age.total_seconds(),
-            )
+        self.source = (
+            options.jwks_url, options.jwks_ca, options.algorithms, options.jwks_refresh, options.jwks_maximum_age,
+        )  # fmt: skip
+        self.remote: RemoteKeys | None = (
+            before.remote if before is not None and before.source == self.source else _remote(options)
+        )
 
     async def verify(self, token: str, header: _Header) -> Identity:
         """Return whose ``token`` is; raises :class:`SignInRefused`."""
@@ -126,20 +125,38 @@ class Issuer:
             raise SignInRefused("bad_credentials", words) from None
 
 
-class Tokens:
-    """All configured issuers."""
+def _remote(options: IssuerOptions) -> RemoteKeys | None:
+    if options.jwks_url is None:
+        return None
+    return RemoteKeys(
+        options.jwks_url,
+        algorithms=options.algorithms,
+        ca=options.jwks_ca,
+        refresh=options.jwks_refresh.total_seconds(),
+        maximum_age=options.jwks_maximum_age.total_seconds(),
+    )
 
-    def __init__(self, options: AuthOptions, *, site_org: str | None) -> None:
+
+class Tokens:
+    """All configured issuers.
+
+    ``before`` is what this takes the place of after a reload: the keys it has fetched are not fetched again, for their
+    issuer may not answer just now.
+    """
+
+    def __init__(self, options: AuthOptions, *, site_org: str | None, before: Tokens | None = None) -> None:
         leeway = options.leeway.total_seconds()
-        self._issuers = {
-            name: Issuer(name, each, leeway=leeway, site_org=site_org) for name, each in options.issuers.items()
+        known = {} if before is None else before.issuers
+        self.issuers: dict[str, Issuer] = {
+            name: Issuer(name, each, leeway=leeway, site_org=site_org, before=known.get(name))
+            for name, each in options.issuers.items()
         }
 
     async def verify(self, token: str) -> Identity:
         """Return whose ``token`` is; raises :class:`SignInRefused`."""
         header = _header(token)
         refused: list[SignInRefused] = []
-        for issuer in self._issuers.values():
+        for issuer in self.issuers.values():
             if issuer.iss == header.issuer:
                 try:
                     return await issuer.verify(token, header)
@@ -150,14 +167,19 @@ class Tokens:
         # Of several issuers of one name that which knew the signature has the most to say.
         raise max(refused, key=lambda error: error.reason != "bad_credentials")
 
+    def problems(self) -> list[str]:
+        """Return in words which keys could not be fetched."""
+        remotes = [issuer.remote for issuer in self.issuers.values() if issuer.remote is not None]
+        return [f"the keys at {remote.url}: {remote.error}" for remote in remotes if remote.error is not None]
+
     def knows(self, issuer: str | None) -> bool:
         """Whether the tokens of an issuer of this name are taken."""
-        return issuer in self._issuers
+        return issuer in self.issuers
 
     async def run(self) -> None:
         """Keep the keys of issuers fresh, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for issuer in self._issuers.values():
+            for issuer in self.issuers.values():
                 if issuer.remote is not None:
                     group.create_task(issuer.remote.run(), name=f"keys of {issuer.remote.url}")
 

@@ -1,6 +1,6 @@
 """What is allowed in a configuration and yet asks for trouble: secrets in the file, paths that lead nowhere.
 
-What privacy rules ask for is in :mod:`northbound.cli.caveats`.
+What privacy rules ask for is in :mod:`northbound.cli.caveats`, what the API does in :mod:`northbound.cli.exposure`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pydantic
 
 from northbound import Problem
 from northbound.cli.caveats import caveats
+from northbound.cli.exposure import exposure
 from northbound.cli.options import is_secret
 from northbound.loading import Configuration, ConnectorInstance, SourceInstance
 from northbound.registry import Plugin
@@ -40,6 +41,7 @@ def warnings(path: Path, configuration: Configuration | None) -> list[Problem]:
     found += [Problem(name, *rest) for rest in _secret_files(path, text)]
     if configuration is not None:
         found += [Problem(name, *rest) for rest in caveats(configuration)]
+        found += [Problem(name, *rest) for rest in exposure(configuration)]
         for source in configuration.sources:
             found += [Problem(name, *rest) for rest in _paths(source, "sources")]
         for connector in configuration.connectors:

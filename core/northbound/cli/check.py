@@ -17,7 +17,9 @@ from rich.text import Text
 
 from northbound import ConfigurationError, Connector, DeliveryError, Problem, Rejected, Unauthorised
 from northbound.administration import is_running
-from northbound.cli import policy
+from northbound.admission import IssuerOptions
+from northbound.api.jwks import JwksError, fetch
+from northbound.cli import exposure, policy
 from northbound.cli.advice import warnings
 from northbound.cli.output import console, emit, note, on_terminal, say
 from northbound.cli.parameters import DURATION, config_argument, json_option
@@ -58,7 +60,8 @@ def check(config: str, timeout: timedelta, *, connect: bool, as_json: bool) -> i
     """Find every problem of a configuration.
 
     Each is reported with file, key and remedy; warnings do not change the exit status. With --connect the
-    destinations are tried as well: what was tried, what it answered, how long that took, and the likely cause.
+    destinations are tried as well: what was tried, what it answered, how long that took, and the likely cause. So are
+    the addresses where issuers of tokens publish their keys.
 
     \b
     northbound check northbound.toml
@@ -119,11 +122,19 @@ def _report(
     say(f"  connectors  {connectors}")
     say(f"  store       {configuration.store.path}")
     say(f"  privacy     {policy.sentence(configuration)}")
+    if configuration.api is not None:
+        say(f"  API         {exposure.sentence(configuration.api)}")
 
 
 async def _try_all(configuration: Configuration, seconds: float, *, quiet: bool) -> list[Answer]:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_try(instance, seconds)) for instance in configuration.connectors]
+        issuers = {} if configuration.api is None else configuration.api.auth.issuers
+        tasks += [
+            group.create_task(_try_keys(name, issuer.jwks_url, issuer, seconds))
+            for name, issuer in issuers.items()
+            if issuer.jwks_url is not None
+        ]
         if not quiet:
             for task in asyncio.as_completed(tasks):
                 _report_answer(await task)
@@ -166,6 +177,25 @@ async def _try(instance: ConnectorInstance, seconds: float) -> Answer:
         return answer
     own = None if connector is None else _explained(connector, error)
     return structs.replace(answer, error=_words(error, seconds), cause=own or _cause(error))
+
+
+async def _try_keys(name: str, url: str, issuer: IssuerOptions, seconds: float) -> Answer:
+    """Fetch the keys that an issuer of tokens publishes."""
+    started = time.monotonic()
+    error: str | None = None
+    told: tuple[str, ...] = ()
+    try:
+        async with asyncio.timeout(seconds):
+            keys = await fetch(url, issuer.jwks_ca, issuer.algorithms)
+    except JwksError as raised:
+        error = str(raised)
+    except TimeoutError:
+        error = f"no answer within {seconds:g} s"
+    else:
+        told = tuple(f"key {key.id or 'without an id'}: {', '.join(sorted(key.algorithms))}" for key in keys)
+    took = round(time.monotonic() - started, 3)
+    where = f"api.auth.issuers.{name}"
+    return Answer(where, "keys of an issuer", url, ok=error is None, seconds=took, error=error, told=told)
 
 
 def _credentials(connector: Connector) -> tuple[CredentialStatus, ...]:

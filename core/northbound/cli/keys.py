@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import click
+from msgspec import structs
 
+from northbound.admission import AuthOptions
+from northbound.api.access import Rules
+from northbound.api.identity import Identity, SignInRefused
 from northbound.api.keyfile import KeyFile, path_beside
+from northbound.api.signin import SignIn
 from northbound.apikeys import ROLES, SCOPES, ApiKey, Role
 from northbound.cli.output import emit, listing, note, on_terminal, say
 from northbound.cli.parameters import DURATION, json_option
 from northbound.cli.place import Place, placed
 from northbound.cli.words import plural, when
+from northbound.loading import Configuration, load_file
+from northbound.registry import Registry
 
 _LONGEST_NAME: Final = 80
+_MOST_READ: Final = 65_536
+_HEADINGS: Final = {"org": "organisation", "key_id": "key", "read": "sees", "publish": "publishes at"}
 _DEFAULT_EXPIRY: Final = timedelta(days=365)
 _DEFAULT_SCOPES: Final[dict[Role, tuple[str, ...]]] = {
     "user": ("mqtt.read",), "support": ("mqtt",), "admin": ("mqtt",)
@@ -174,6 +187,71 @@ def prune(config: str | None, store: str | None, *, as_json: bool) -> None:
         emit({"forgotten": [_row(key) for key in gone]})
     else:
         say(f"forgot {plural(len(gone), 'key')}")
+
+
+@keys.command()
+@click.option("--config", type=click.Path(), default="northbound.toml", show_default=True, help="The configuration.")
+@json_option
+def check(config: str, *, as_json: bool) -> int:
+    """Say who a token or a key signs in as, and what it opens; or why it opens nothing.
+
+    It is read from standard input, for what stands in a command line others can see. Keys that an issuer publishes are
+    fetched; nothing is written.
+
+    \b
+    northbound keys check < token.txt
+    """  # noqa: D301 - \b keeps click from joining the lines
+    logging.getLogger("northbound").addHandler(logging.NullHandler())  # what goes wrong is said here
+    configuration = load_file(Path(config), Registry())
+    if configuration.api is None:
+        note("northbound: there is no [api] in this configuration: nobody can sign in")
+        return 1
+    token = click.prompt("token or key", hide_input=True, err=True) if sys.stdin.isatty() else _read()
+    try:
+        who = asyncio.run(_signed_in(configuration, configuration.api.auth, token.strip()))
+    except SignInRefused as error:
+        for problem in getattr(error, "__notes__", ()):
+            note(f"northbound: {problem}")
+        if as_json:
+            emit({"refused": error.reason, "words": error.words})
+        else:
+            note(f"northbound: refused: {error.words}")
+        return 1
+    read, publish = Rules(configuration.api.access, configuration.site.scheme).given(who)
+    row = {**structs.asdict(who), "scopes": sorted(who.scopes), "read": read, "publish": publish}
+    if as_json:
+        emit(row)
+        return 0
+    row["expires"] = "never" if who.expires is None else when(int(who.expires * 1000))
+    row["org"] = who.org or ("every one" if who.every_org else "none")
+    for name in ("subject", "name", "org", "role", "scopes", "issuer", "key_id", "expires", "read", "publish"):
+        value = row[name]
+        shown = "  ".join(value) if isinstance(value, list | tuple) else value or ""
+        say(f"{_HEADINGS.get(name, name):<15}{shown}".rstrip())
+    return 0
+
+
+def _read() -> str:
+    try:
+        return sys.stdin.read(_MOST_READ)
+    except UnicodeDecodeError:
+        raise click.UsageError("what stands on standard input is not text") from None
+
+
+async def _signed_in(configuration: Configuration, auth: AuthOptions, shown: str) -> Identity:
+    source = next((each for each in configuration.sources if each.name == auth.api_keys_from), None)
+    signin = SignIn(
+        auth.model_copy(update={"audit": False}),
+        store=configuration.store.path,
+        site_org=configuration.site.org,
+        lookup=None if source is None else source.create().api_key,
+    )
+    try:
+        return await signin.bearer({"x-api-key": shown}, address="")
+    except SignInRefused as error:
+        for problem in signin.tokens.problems():
+            error.add_note(problem)
+        raise
 
 
 def _row(key: ApiKey) -> dict[str, Any]:

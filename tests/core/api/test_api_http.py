@@ -10,11 +10,13 @@ from tests.support.api import ORG, running, topic, value
 from tests.support.fakes import Destination
 from tests.support.intake import until
 
-from northbound.api import app, openapi, pages
+from northbound.administration import DeadLetters
+from northbound.api import app, health, openapi, pages
 from northbound.api.stream import MAX_WAITING, Stream
 from northbound.errors import NotConnected, PartialDelivery, Rejected
 from northbound.events import Cleared, Metadata
 from northbound.message import Message
+from northbound.status import ConnectorStatus, Counters
 from northbound.topics import TopicMatcher
 
 
@@ -183,8 +185,8 @@ async def test_streams_are_bounded(tmp_path):
 async def test_a_stream_that_is_not_read_keeps_the_newest_of_each_topic():
     waiting = Stream(TopicMatcher(["#"]), None, None, narrowed=False)
     for n in range(1000):
-        waiting.put(Message(f"t/{n % 3}", str(n).encode(), "state", n, True))
-    assert [message.payload for message in await waiting.take(1)] == [b"997", b"998", b"999"]
+        waiting.put(f"t/{n % 3}", str(n).encode())
+    assert await waiting.take(1) == [b"997", b"998", b"999"]
     assert waiting.conflated == 997
 
 
@@ -192,8 +194,8 @@ async def test_a_stream_behind_by_too_many_topics_drops_the_oldest(monkeypatch):
     monkeypatch.setattr("northbound.api.stream.MAX_WAITING", 2)
     waiting = Stream(TopicMatcher(["#"]), None, None, narrowed=False)
     for n in range(5):
-        waiting.put(Message(f"t/{n}", b"x", "state", n, True))
-    assert [message.topic for message in await waiting.take(1)] == ["t/3", "t/4"]
+        waiting.put(f"t/{n}", str(n).encode())
+    assert await waiting.take(1) == [b"3", b"4"]
     assert waiting.dropped == 3
 
 
@@ -255,7 +257,7 @@ async def test_the_status_is_told_whole(service):
     assert told["healthy"]
     assert told["connectors"][0]["counters"]["acknowledged"] == 1
     assert told["sources"][0]["committed"] == 1
-    assert told["api"]["retained"] == 1
+    assert told["api"]["retained"] >= 1
     assert (await service.get("/api/connectors")).json()["connectors"][0]["name"] == "out"
 
 
@@ -293,7 +295,7 @@ async def test_prometheus_reads_the_metrics(tmp_path):
     assert connector["last_acknowledged_age_seconds"] < 60
     assert found["northbound_source_committed_total", "in"] == 4
     assert found["northbound_store_ok", None] == 1
-    assert found["northbound_api_retained", None] == 4
+    assert found["northbound_api_retained", None] >= 4, "those below $SYS are among them"
 
 
 def refuse(batch):
@@ -339,6 +341,24 @@ async def test_health_needs_no_token_and_tells_no_words(tmp_path):
             assert (await anybody.get("/healthz/live")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("oldest", "acknowledged", "problem"),
+    [
+        (None, 1000.0, None),  # idle
+        (1000.0, 1.0, None),  # behind, and catching up
+        (1000.0, 301.0, "stalled"),
+        (1000.0, None, "stalled"),
+        (10.0, None, None),
+    ],
+)
+def test_who_is_online_and_moves_nothing_stalls(oldest, acknowledged, problem):
+    connector = ConnectorStatus(
+        name="out", type="t", destination="d", state="online", counters=Counters(), oldest_age=oldest,
+        last_acknowledged_age=acknowledged,
+    )  # fmt: skip
+    assert health.problem(connector, 300.0) == problem
+
+
 # dead letters
 
 
@@ -355,8 +375,13 @@ async def set_aside(tmp_path):
     out.on_send = judge
     async with running(tmp_path, out) as service:
         await service.put(*(value(str(n), n) for n in range(3)), value("0", 1, org="other"))
-        await until(lambda: service.status().dead_letters == 4)
+        await until(lambda: on_disk(service) == 4)
         yield service
+
+
+def on_disk(service):
+    with DeadLetters(service.store, read_only=True) as letters:
+        return letters.count()
 
 
 async def listed(service, query="", name="admin"):
@@ -410,10 +435,17 @@ async def test_replay_sends_again(set_aside):
     assert (await set_aside.http.post("/api/dead-letters/replay", json={"ids": [second]})).json() == {
         "replay": [second]
     }
-    await until(lambda: set_aside.status().dead_letters == 2)
+    await until(lambda: on_disk(set_aside) == 2)
     assert [row["id"] for row in (await listed(set_aside))["dead_letters"]] == [third]
     assert (await set_aside.http.delete(f"/api/dead-letters/{third}")).json() == {"dropped": [third]}
     assert (await set_aside.get(f"/api/dead-letters/{third}")).status_code == 404
+    await set_aside.runtime.api._signin.audit.write()
+    noted = [json.loads(line) for line in set_aside.store.with_name("store.db.access.jsonl").read_text().splitlines()]
+    assert [(row["happened"], row["subject"], row["topic"]) for row in noted if "dead letters" in row["happened"]] == [
+        ("dead letters replayed", "admin", str(first)),
+        ("dead letters replayed", "admin", str(second)),
+        ("dead letters dropped", "admin", str(third)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -520,6 +552,10 @@ async def test_the_description_needs_no_token(service):
 async def test_the_dashboard_is_given_with_a_policy_and_asked_for_once(service):
     answer = await service.http.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-encoding"] == "gzip"
+    plain = await service.http.get("/", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == answer.content
     again = await service.http.get("/", headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     for path in pages.Pages().paths:

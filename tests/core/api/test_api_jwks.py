@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import ssl
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.tokens import JwksServer, jwk, key, token
 
 from northbound.admission import AuthOptions
+from northbound.api import jwks
 from northbound.api.identity import SignInRefused
 from northbound.api.jwks import JwksError, RemoteKeys, parse
 from northbound.api.tokens import Tokens
@@ -120,6 +123,48 @@ async def test_redirects_are_not_followed(server):
         assert elsewhere.asked == 0
     finally:
         elsewhere.close()
+
+
+async def test_over_tls_only_a_trusted_server_is_believed(tmp_path):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = JwksServer(jwk(key(), "first", "ES256"), ssl=context)
+    try:
+        strangers = remote(server, Clock())
+        assert not await strangers.find("first", "ES256")
+        assert "certificate verify failed" in strangers.error
+        assert await remote(server, Clock(), ca=tmp_path / "ca.pem").find("first", "ES256")
+        nowhere = remote(server, Clock(), ca=tmp_path / "nowhere.pem")
+        assert not await nowhere.find("first", "ES256")
+        assert nowhere.error
+    finally:
+        server.close()
+
+
+async def test_an_answer_that_trickles_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(jwks, "_FETCH_SECONDS", 0.4)
+    server.pause = 0.05
+    keys = remote(server, Clock())
+    assert not await keys.find("first", "ES256")
+    assert "slowly" in keys.error
+
+
+async def test_a_reload_does_not_forget_what_was_fetched(server):
+    def made(**more):
+        issuer = {"mapping": "placeos", "audience": ["place.acme.com"], "jwks": server.url, "org": "acme"}
+        return AuthOptions.model_validate({"issuers": {"x": issuer | more}})
+
+    first = Tokens(made(), site_org=None)
+    await first.verify(token())
+    server.status = 500
+    assert (await Tokens(made(org="other"), site_org=None, before=first).verify(token())).org == "other"
+    assert server.asked == 1
+    elsewhere = Tokens(made(jwks=f"{server.url}?other"), site_org=None, before=first)
+    with pytest.raises(SignInRefused):
+        await elsewhere.verify(token())
+    assert server.asked == 2
 
 
 async def test_a_token_is_verified_with_published_keys(server, tmp_path):

@@ -24,6 +24,7 @@ from northbound.api.answers import Rate
 from northbound.api.identity import Identity
 from northbound.config import SiteOptions
 from northbound.errors import NorthboundError
+from northbound.events import Cleared
 from northbound.loading import load_text
 from northbound.registry import Registry
 from northbound.runtime import Runtime
@@ -170,6 +171,23 @@ async def test_a_reload_of_rules_counts_for_who_is_connected(tmp_path):
         assert (await found.get("/api/state?filter=placeos/org/metadata/%23", "user")).status_code == 403
 
 
+async def test_a_reload_of_rules_counts_for_a_stream_that_is_open(tmp_path):
+    headers = {"Accept": "text/event-stream"}
+    async with running(tmp_path) as found:
+        url = "/api/state?filter=placeos/org/%23"
+        async with found.http.stream("GET", url, headers={**headers, **found.headers("user")}) as response:
+            lines = response.aiter_lines()
+            await until(lambda: len(found.runtime.api._streams) == 1)
+            rules = [{"roles": ["user"], "read": ["{root}/{org}/state/+/+/+/+/+/+/+/volume"]}]
+            await reload(found, options(access={"default": False, "rules": rules}))
+            await until(lambda: not found.runtime.api._changed.is_set())
+            await found.put(value("power", False), value("volume", 3))
+            async for line in lines:
+                if line.startswith("data: "):
+                    assert json.loads(line[6:])["topic"] == topic("volume")
+                    break
+
+
 async def test_a_reload_may_move_close_and_open_the_api(tmp_path):
     async with running(tmp_path) as found:
         await found.put(value("power", True))
@@ -223,6 +241,52 @@ async def test_an_api_that_fails_begins_again_and_ends_no_delivery(tmp_path, mon
             assert local.read(found.store).url == found.runtime.api.url
             assert await answers(found.runtime.api.url) == 200
     assert "the API failed" in caplog.text
+
+
+async def test_an_api_that_cannot_take_in_what_is_committed_begins_again_and_is_whole(tmp_path, monkeypatch, caplog):
+    true = service.Broker.publish
+    failing = True
+
+    def publish(self, messages):
+        if failing:
+            raise ZeroDivisionError
+        true(self, messages)
+
+    async with running(tmp_path) as found:
+        await found.put(value("power", True))
+        monkeypatch.setattr(service.Broker, "publish", publish)
+        await found.put(value("volume", 3))
+        failing = False
+        await until(
+            lambda: "the API failed" in caplog.text and found.runtime.api.addresses and not found.runtime.api.error
+        )
+        await found.put(value("input", "hdmi"))
+        async with httpx.AsyncClient(base_url=found.runtime.api.url, trust_env=False) as client:
+            rows = (await client.get("/api/state", headers=found.headers("user"))).json()["values"]
+        assert {row["topic"] for row in rows} == {topic("power"), topic("volume"), topic("input")}
+        await until(lambda: len(found.out.acknowledged) == 3)
+
+
+async def test_what_is_committed_while_the_present_is_loaded_is_never_overtaken_by_it(tmp_path, monkeypatch):
+    true = service.present
+    async with running(tmp_path) as found:
+        await found.put(*(value(str(n), "old") for n in range(5)))
+
+        async def slow(path):
+            async for messages in true(path):
+                await found.put(
+                    value("3", "new", time=2), Cleared(ORG, (None, None, None), "sys", "drv", "Mod", 1, "4")
+                )
+                yield messages
+
+        monkeypatch.setattr(service, "present", slow)
+        await reload(found, options(max_streams=7))
+        async with httpx.AsyncClient(base_url=found.runtime.api.url, trust_env=False) as client:
+            rows = (await client.get("/api/state", headers=found.headers("user"))).json()["values"]
+        assert {row["topic"]: row["payload"]["value"] for row in rows} == {
+            **{topic(str(n)): '"old"' for n in range(3)},
+            topic("3"): '"new"',
+        }
 
 
 # bounds
@@ -526,3 +590,29 @@ async def test_the_bridge_tells_of_itself_below_sys(tmp_path):
         await client.subscribe("$SYS/bridge/#")
         messages = await client.until("$SYS/bridge/connectors/out/dead_letters")
         assert {message.topic.rpartition("/")[2] for message in messages} >= {"state", "backlog", "acknowledged"}
+
+
+async def test_who_reads_nothing_of_a_stream_is_hung_up_on_and_harms_nobody(tmp_path):
+    async with running(tmp_path, request_timeout="300ms") as found:
+        host, port = found.url.removeprefix("http://").split(":")
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(deaf, (host, int(port)))
+        lines = [
+            "GET /api/state HTTP/1.1",
+            "host: x",
+            "accept: text/event-stream",
+            f"x-api-key: {found.tokens['admin']}",
+        ]
+        await loop.sock_sendall(deaf, "\r\n".join([*lines, "", ""]).encode())
+        await until(lambda: len(found.runtime.api._streams) == 1)
+        for turn in range(200):
+            await found.put(*(value(f"s{n}", "x" * 1000, time=turn) for n in range(100)))
+            if not len(found.runtime.api._streams):
+                break
+        await until(lambda: len(found.runtime.api._streams) == 0)
+        deaf.close()
+        assert (await found.get("/api/me")).status_code == 200
+        await until(lambda: found.status().backlog == 0)

@@ -148,7 +148,7 @@ async def test_http_takes_the_same(signin, keys):
 
 
 async def test_a_megabyte_is_refused_unread(signin, monkeypatch):
-    monkeypatch.setattr(signin._tokens, "verify", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr(signin.tokens, "verify", lambda _: pytest.fail("it was read"))
     for username, password in (("x" * 1_000_000, None), (None, b"x" * 1_000_000), (token(), b"\xff" * 1_000_000)):
         assert "16384" in (await refusal(signin.sign_in(username, password, address=HERE))).words
 
@@ -231,6 +231,16 @@ async def test_failures_are_slowed_and_limited_by_address(store, keys, monkeypat
     assert await signin.sign_in(text, None, address="192.0.2.2")
 
 
+async def test_a_reload_does_not_forget_who_has_failed(store):
+    throttle = {"attempts": 1, "delay": "0s"}
+    first = SignIn(options(store.parent, throttle=throttle), store=store)
+    assert (await refusal(first.sign_in("x", None, address=HERE))).reason == "bad_credentials"
+    again = SignIn(options(store.parent, throttle=throttle, leeway="1s"), store=store, before=first)
+    assert (await refusal(again.sign_in(token(), None, address=HERE))).reason == "too_many"
+    milder = SignIn(options(store.parent, throttle={"attempts": 5}), store=store, before=first)
+    assert await milder.sign_in(token(), None, address=HERE)
+
+
 async def test_an_office_is_not_shut_out_for_a_screen_whose_token_has_expired(store, keys):
     signin = SignIn(options(store.parent, throttle={"attempts": 2, "delay": "0s"}), store=store)
     _, text = keys.create("lobby", org="acme")
@@ -238,6 +248,23 @@ async def test_an_office_is_not_shut_out_for_a_screen_whose_token_has_expired(st
         assert (await refusal(signin.sign_in(token(exp=1), None, address=HERE))).reason == "expired"
         assert (await refusal(signin.sign_in(token(scope=["x"]), None, address=HERE))).reason == "not_authorised"
     assert await signin.sign_in(text, None, address=HERE)
+
+
+async def test_what_happens_is_counted_and_a_reload_counts_on(signin, store, keys):
+    keys.create("lobby", org="acme")
+    await signin.sign_in(token(), None, address=HERE)
+    for shown in ("x", "y", token(exp=1)):
+        await refusal(signin.sign_in(shown, None, address=HERE))
+    again = SignIn(options(store.parent, leeway="1s"), store=store, before=signin)
+    await again.sign_in(token(), None, address=HERE)
+    told = again.numbers()
+    assert told["sign_ins"] == 2
+    assert (told["sign_ins_refused_bad_credentials"], told["sign_ins_refused_expired"]) == (2, 1)
+    assert (told["sign_ins_refused_too_many"], told["failing_addresses"]) == (0, 1)
+    assert told["issuers_without_answer"] == 0
+    assert signin.numbers()["api_keys"] == 0  # nobody has looked yet
+    await refusal(signin.sign_in(f"{secrets.token_hex(16)}.{'x' * 43}", None, address=HERE))
+    assert signin.numbers()["api_keys"] == 1
 
 
 # keys of a source

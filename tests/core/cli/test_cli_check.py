@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.tokens import JwksServer, jwk, key
 
 from northbound import Credential, Unauthorised
 
@@ -310,3 +311,52 @@ def test_check_says_what_privacy_there_is(cli, site):
         "  privacy     1 rule in force, the default policy among them; the secret of the hashes is configured; no"
         in (cli("check").out)
     )
+
+
+WRITTEN = '[connectors.out]\ntype = "file"\npath = "out.jsonl"\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "words"),
+    [
+        ('listen = "0.0.0.0:8080"', "api.listen", "tokens travel there in the open"),
+        ('mqtt_listen = "0.0.0.0:1883"', "api.mqtt_listen", "tokens travel there in the open"),
+        ('certificate = "a.pem"\nprivate_key = "b.pem"', "api.certificate", "the service will not start"),
+        ("", "api.auth", "nobody can sign in yet"),
+    ],
+)
+def test_what_an_api_exposes(cli, site, table, key, words):
+    write(site, f"{SMALL}{WRITTEN}[api]\n{table}\n")
+    told = cli("check", "--json")
+    assert told.status == 0
+    found = [warning for warning in told.json["warnings"] if warning["key"] == key]
+    assert found, told.out
+    assert words in found[0]["message"] + found[0]["remedy"]
+
+
+def test_an_api_behind_a_proxy_with_a_key_asks_for_no_trouble(cli, site):
+    write(site, f'{SMALL}{WRITTEN}[api]\nlisten = "0.0.0.0:8080"\ntrusted_proxies = ["192.0.2.1"]\n')
+    (site / "northbound.db.api-keys.json").write_text("{}")
+    assert cli("check", "--json").json["warnings"] == []
+    told = cli("check")
+    assert "API         http://0.0.0.0:8080" in told.out
+
+
+def test_connect_fetches_the_keys_of_issuers(cli, site):
+    server = JwksServer(jwk(key(), "first", "ES256"))
+    try:
+        with (site / "northbound.toml").open("a") as file:
+            file.write(f'[api.auth.issuers.own]\nissuer = "x"\naudience = ["a"]\njwks = "{server.url}"\n')
+        told = cli("check", "--connect")
+        assert told.status == 0, told.out + told.err
+        assert f"api.auth.issuers.own: {server.url} (keys of an issuer): answers" in told.out
+        assert "key first: ES256" in told.out
+        server.status = 404
+        row = cli("check", "--connect", "--json").json["destinations"][-1]
+        assert (row["ok"], row["error"]) == (False, "the answer is 404")
+        server.status, server.pause = 200, 0.3
+        told = cli("check", "--connect", "--timeout", "200ms")
+        assert (told.status, "no answer within 0.2 s" in told.out) == (1, True)
+    finally:
+        server.pause = 0
+        server.close()

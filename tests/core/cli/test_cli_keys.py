@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import time
 
 import pytest
+from tests.support.tokens import JwksServer, jwk, key, token, write_key
 
 from northbound.api.keyfile import KeyFile, path_beside
 from northbound.apikeys import split
@@ -148,3 +150,84 @@ def test_a_damaged_file_is_said_and_kept(cli, site):
         ended = cli("keys", *arguments)
         assert (ended.status, "damaged" in ended.err) == (1, True)
     assert path.read_text() == "damaged"
+
+
+# trying a token
+
+
+ISSUER = """
+[api]
+[api.auth.issuers.placeos]
+mapping = "placeos"
+audience = ["place.acme.com"]
+keys = ["key.pem"]
+[[api.access.rules]]
+read = ["apps/{user}/#"]
+"""
+
+
+@pytest.fixture
+def shown(cli, site, monkeypatch):
+    """Return how to try what is given on standard input."""
+    write_key(site)
+
+    def check(text, *arguments, more=ISSUER):
+        configuration = (site / "northbound.toml").read_text().partition("[api]")[0]
+        (site / "northbound.toml").write_text(configuration + more)
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        return cli("keys", "check", *arguments)
+
+    return check
+
+
+def test_a_token_is_told_who_it_is_of_and_what_it_opens(shown, site):
+    told = shown(f"{token(u={'n': 'Jane Doe', 'p': 2})}\n")
+    assert told.status == 0, told.err
+    lines = dict(line.split(maxsplit=1) for line in told.out.splitlines() if " " in line.strip())
+    assert (lines["subject"], lines["name"], lines["organisation"], lines["role"]) == (
+        "user-jane",
+        "Jane Doe",
+        "org-acme",
+        "admin",
+    )
+    assert lines["sees"] == "placeos/org-acme/#  $SYS/#  apps/user-jane/#"
+    assert "publishes at   placeos/org-acme/#" in told.out
+    row = shown(token(scope=["mqtt.read"]), "--json").json
+    assert (row["issuer"], row["scopes"], row["publish"]) == ("placeos", ["mqtt.read"], [])
+    assert not (site / "northbound.db.access.jsonl").exists()
+
+
+def test_a_key_is_told_alike(cli, shown):
+    made = cli("keys", "create", "lobby", "--json").json
+    row = shown(made["token"], "--json").json
+    assert (row["key_id"], row["subject"], row["org"]) == (made["id"], "lobby", "org-acme")
+    assert "publishes at\n" in shown(made["token"]).out
+    cli("keys", "revoke", "lobby")
+    assert "revoked" in shown(made["token"]).err
+
+
+def test_why_a_token_opens_nothing_is_told_without_it(shown):
+    for text, words in (
+        (token(exp=1), "expired"), (token(aud="x"), "another audience"), (token(key("ES256", 5)), "signature"),
+        (token(scope=["x"]), "mqtt.read"), ("nonsense", "not a token"), ("", "there is no token"),
+    ):  # fmt: skip
+        told = shown(text)
+        assert (told.status, told.out) == (1, "")
+        assert words in told.err
+        assert not text or text not in told.err
+    assert shown(token(exp=1), "--json").json["refused"] == "expired"
+    assert "no [api]" in shown(token(), more="").err
+
+
+def test_keys_that_cannot_be_fetched_are_told(shown):
+    server = JwksServer()
+    server.status = 503
+    try:
+        issuer = ISSUER.replace('keys = ["key.pem"]', f'jwks = "{server.url}"')
+        told = shown(token(), more=issuer)
+        assert (told.status, "503" in told.err, server.url in told.err) == (1, True, True)
+        server.status = 200
+        server.publish(jwk(key(), "k", "ES256"))
+        assert shown(token(), more=issuer).status == 0
+    finally:
+        server.close()
