@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.support.mosquitto import BINARY, Mosquitto, free_port
 
-from benchmarks import bridge, privacy, workload
+from benchmarks import bridge, fanout, privacy, workload
 
 HERE = Path(__file__).parent
 RUNS = 3
@@ -202,7 +202,7 @@ def starting(report: Report, directory: Path, events: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages; nothing is written")
-    parts = ("pipeline", "latency", "backlog", "privacy", "start")
+    parts = ("pipeline", "latency", "backlog", "privacy", "fanout", "start")
     parser.add_argument("--only", choices=parts, help="one part; nothing is written")
     options = parser.parse_args()
     scale = 10 if options.quick else 1
@@ -222,6 +222,8 @@ def main() -> None:
             outage(report, directory, 1_000_000 // scale, 60 / scale, steady)
         if "privacy" in wanted:
             protecting(report, directory, events, count)
+        if "fanout" in wanted:
+            fanout.report(report.row, directory, scale, 1 if options.quick else RUNS)
         if "start" in wanted:
             starting(report, directory, events)
     if not options.quick and not options.only:

@@ -8,8 +8,10 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from tests.support.mosquitto import Mosquitto
@@ -40,13 +42,13 @@ class Ours:
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 
-    def feed(self, count: int, qos: int) -> None:
+    def feed(self, count: int, qos: int) -> None:  # noqa: ARG002 - the engine's messages have the subscriber's QoS
         self.tell(do="feed", count=count, batch=100)
 
     def steadily(self, rate: int, seconds: float) -> None:
         self.tell(do="steadily", rate=rate, seconds=seconds)
 
-    def load(self, count: int, qos: int) -> None:
+    def load(self, count: int, qos: int) -> None:  # noqa: ARG002 - as above
         self.tell(do="load", count=count)
 
     def done(self) -> dict[str, float]:
@@ -248,50 +250,36 @@ def both(directory: Path, measure):
         theirs.stop()
 
 
+CROWDS = ((50, 0, 20_000, 2.0), (50, 1, 5_000, 1.3), (1000, 0, 1_000, None), (1000, 1, 200, None))
+
+
 def report(row, directory: Path, scale: int = 1, runs: int = 3) -> None:
-    """Print and keep the rows; ``scale`` 10 does a tenth."""
-    for subscribers, qos, count, budget in (
-        (50, 0, 40_000, 2.0),
-        (50, 1, 10_000, 1.3),
-        (1000, 0, 2_000, None),
-        (1000, 1, 500, None),
-    ):
-        pairs = [
-            both(directory, lambda s: throughput(s, subscribers, qos, max(100, count // scale))) for _ in range(runs)
-        ]
+    """Give ``row`` what was measured; ``scale`` 10 does a tenth."""
+    for subscribers, qos, count, budget in CROWDS:
+        measure = partial(throughput, subscribers=subscribers, qos=qos, count=max(100, count // scale))
+        pairs = [both(directory, measure) for _ in range(runs)]
         mine, theirs = (statistics.median(pair[side]["rate"] for pair in pairs) for side in (0, 1))
-        cpu = (
-            statistics.median(pair[0]["cpu_us"] for pair in pairs),
-            statistics.median(pair[1]["cpu_us"] for pair in pairs),
-        )
-        words = f"{mine:,.0f}, ratio {mine / theirs:.2f} (CPU {cpu[0]:.1f} beside {cpu[1]:.1f} µs)"
+        cpu, other = (statistics.median(pair[side]["cpu_us"] for pair in pairs) for side in (0, 1))
+        words = f"{mine:,.0f}, ratio {mine / theirs:.1f} (CPU {cpu:.1f} beside {other:.1f} µs)"
         met = None if budget is None else mine >= budget * theirs
-        row(
-            f"fan-out to {subscribers:,} WebSocket subscribers, QoS {qos}, deliveries/s",
-            words,
-            f"ratio {budget}" if budget else "",
-            met=met,
-        )
+        name = f"fan-out to {subscribers:,} WebSocket subscribers, QoS {qos}, deliveries/s"
+        row(name, words, "" if budget is None else f"ratio {budget}", met=met)
     for subscribers in (50, 1000):
-        mine, theirs = both(directory, lambda s: latency(s, subscribers, 10_000 // subscribers, 10 / scale + 2))
+        measure = partial(latency, subscribers=subscribers, rate=10_000 // subscribers, seconds=10 / scale + 2)
+        mine, theirs = both(directory, measure)
         words = f"{mine[0]:.1f} / {mine[1]:.1f} ms beside {theirs[0]:.1f} / {theirs[1]:.1f} ms"
         row(f"  p50 / p99 at 10,000 deliveries/s to {subscribers:,}", words)
-    mine, theirs = both(directory, lambda s: memory(s, 1000))
+    mine, theirs = both(directory, partial(memory, connections=1000))
     row("  memory per idle connection", f"{mine:.1f} KiB beside {theirs:.1f} KiB", "32 KiB", met=mine <= 32)
     for qos in (0, 1):
-        mine, theirs = both(directory, lambda s: retained(s, 100_000 // scale, qos))
+        mine, theirs = both(directory, partial(retained, count=100_000 // scale, qos=qos))
         row(f"  {100_000 // scale:,} retained values on one '#', QoS {qos}", f"{mine:.2f} s beside {theirs:.2f} s")
 
 
-if __name__ == "__main__":
-    import tempfile
+def _show(what: str, measured: str, budget: str = "", *, met: bool | None = None) -> None:
+    print(f"{what:<66} {measured:<60} {budget:<10} {met}", flush=True)
 
+
+if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        report(
-            lambda what, measured, budget="", met=None: print(
-                f"{what:<66} {measured:<60} {budget:<10} {met}", flush=True
-            ),
-            Path(name),
-            int(sys.argv[1]) if len(sys.argv) > 1 else 10,
-            1,
-        )
+        report(_show, Path(name), int(sys.argv[1]) if len(sys.argv) > 1 else 10, 1)

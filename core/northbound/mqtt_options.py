@@ -20,6 +20,9 @@ class MqttOptions(pydantic.BaseModel):
     connections: int = Field(5000, ge=1, description="Connections at once, over WebSocket and TCP together.")
     strangers: int = Field(500, ge=1, description="Connections at once that are not signed in yet.")
     sessions: int = Field(10_000, ge=1, description="Sessions, connected or waiting for their client to come back.")
+    sessions_per_user: int = Field(
+        2000, ge=1, description="Of these, of one user: the one whose client is away the longest makes room."
+    )
     subscriptions: int = Field(200, ge=1, description="Topic filters of one session.")
     session_expiry: Duration = Field(
         timedelta(hours=24), description="How long a session waits for its client at most, whatever the client asks."
@@ -41,7 +44,7 @@ class MqttOptions(pydantic.BaseModel):
         ByteSize(512 * _KIB), description="Messages of QoS 0 that wait for one client before they are conflated."
     )
     conflated: int = Field(
-        250_000, ge=1, description="Topics, and messages that are no values, a slow client may be behind with."
+        100_000, ge=1, description="Topics, and messages that are no values, a slow client may be behind with."
     )
     retained: int = Field(
         1_000_000, ge=1, description="Topics whose value is kept; what clients retain beyond is refused."

@@ -5,6 +5,7 @@ import re
 import pytest
 from selenium.webdriver.common.keys import Keys
 from tests.support.browser import Browser
+from tests.support.mosquitto import free_port
 from tests.support.scene import ORG, Scene, state
 
 POWER = f"placeos/{ORG}/state/bld-harbour/lvl-2/area-west/sys-7/drv-display/Display/1/power"
@@ -239,3 +240,22 @@ def test_many_topics_are_few_elements(browser, scene):
     tree.send_keys(Keys.END)
     browser.until(lambda _: int(browser.one(".row.active").get_attribute("aria-posinset")) > 20_000, "the last row")
     assert browser.script("return document.querySelectorAll('.row').length") < 100
+
+
+def test_the_page_finds_the_service_again_and_forgets_what_is_gone(chromium, tmp_path):
+    with Scene(tmp_path, http=free_port()) as scene:
+        scene.tell(state("sys-8", "drv-display", "Display", "fleeting", 1))
+        sign_in(chromium, scene, scene.reader)
+        chromium.one("input[type=search]").send_keys("sys-8 display")
+        chromium.one(".row", "fleeting")
+        scene.service.stop()
+        chromium.one("#live", "connecting")
+        gone = state("sys-8", "drv-display", "Display", "fleeting", 1)
+        scene.tell({**{key: item for key, item in gone.items() if key != "value"}, "kind": "cleared"})
+        scene.tell(state("sys-8", "drv-display", "Display", "lasting", 1))
+        scene.start()
+        chromium.one("#live", "live")
+        chromium.one(".row", "lasting")
+        assert not any("fleeting" in row for row in rows(chromium))
+    chromium.open("about:blank")
+    assert all("WebSocket" in line or "ERR_CONNECTION" in line for line in chromium.console())

@@ -38,7 +38,7 @@ path = "northbound.db"
 log_level = "warning"
 drain = "1s"
 [api]
-listen = "127.0.0.1:0"
+listen = "127.0.0.1:{http}"
 mqtt_listen = "127.0.0.1:0"
 requests_per_second = 1000
 {api}
@@ -80,16 +80,14 @@ def events() -> list[dict[str, object]]:
 class Scene:
     """The service in a process of its own. ``reader`` and ``admin`` are API keys, ``local`` this machine's token."""
 
-    def __init__(
-        self, folder: Path, *, api: str = "", extra: str = "", environment: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, api: str = "", http: int = 0) -> None:
         self.folder = folder
         self._events = folder / "events.jsonl"
         self._events.touch()
         self.tell(*events())
         self.broker = Mosquitto(folder)
-        text = CONFIGURATION.format(org=ORG, api=api, port=self.broker.port) + extra
-        self.service = Service(folder, text, environment=environment)
+        text = CONFIGURATION.format(org=ORG, api=api, port=self.broker.port, http=http)
+        self.service = Service(folder, text)
         self.store = folder / "northbound.db"
         keys = KeyFile(path_beside(self.store))
         _, self.reader = keys.create("reader", role="user", org=ORG, scopes=("mqtt.read",))
@@ -113,13 +111,17 @@ class Scene:
 
     def __enter__(self) -> Self:
         self.broker.start()
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start the service, again where it has stopped."""
         self.service.start()
         until(
             lambda: local.entrance_path(self.store).exists() or not self.service.running,
             what=f"the API begins\n{self.service.log()}",
         )
         assert self.service.running, self.service.log()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.service.stop(timeout=20)

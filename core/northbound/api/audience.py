@@ -15,7 +15,10 @@ from northbound.api.session import Granted, Session
 from northbound.api.trie import FilterNode, FilterTrie
 
 Node = FilterNode[Session, Granted]
-_MOST_TOPICS = 200_000  # remembered
+# What is remembered is bounded, and begun anew beyond that: topics, answers of the access rules, audiences.
+_MOST_TOPICS = 200_000
+_MOST_ANSWERS = 500_000
+_MOST_AUDIENCES = 20_000
 
 
 class Group:
@@ -101,6 +104,7 @@ class Audiences:
         self._users: dict[Node, set[tuple[Node, ...]]] = {}
         self._shared: dict[tuple[str, str], Shared] = {}
         self._allowed: dict[Hashable, dict[str, bool]] = {}
+        self._answers = 0  # in all of those
         self.subscriptions = 0
 
     def __len__(self) -> int:
@@ -110,6 +114,7 @@ class Audiences:
     def forget_rights(self) -> None:
         """Ask the access rules anew."""
         self._allowed.clear()
+        self._answers = 0
         self._audiences.clear()
         self._users.clear()
 
@@ -168,6 +173,9 @@ class Audiences:
             return None
         audience = self._audiences.get(nodes)
         if audience is None:
+            if len(self._audiences) >= _MOST_AUDIENCES:
+                self._audiences.clear()
+                self._users.clear()
             audience = self._audiences[nodes] = self._make(nodes)
             for node in nodes:
                 self._users.setdefault(node, set()).add(nodes)
@@ -187,13 +195,14 @@ class Audiences:
     def may(self, rights: Hashable, who: Identity, topic: str) -> bool:
         """Ask the access rules, once for each topic and rights."""
         known = self._allowed.get(rights)
-        if known is None:
-            known = self._allowed[rights] = {}
-        answer = known.get(topic)
+        answer = None if known is None else known.get(topic)
         if answer is None:
-            if len(known) > _MOST_TOPICS:
-                known.clear()
-            answer = known[topic] = self._access.receive(who, topic)
+            if self._answers >= _MOST_ANSWERS:
+                self._allowed.clear()
+                self._answers = 0
+            answer = self._access.receive(who, topic)
+            self._allowed.setdefault(rights, {})[topic] = answer
+            self._answers += 1
         return answer
 
     def may_receive(self, session: Session, topic: str) -> bool:

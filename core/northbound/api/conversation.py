@@ -101,5 +101,7 @@ async def _write(link: Link, wire: Wire, ready: asyncio.Event) -> None:
             link.stalled_since = loop.time()
             await wire.write(pieces)
             link.stalled_since = None
+            if link.written < _CHUNK and not link.over:  # there was no more; whoever adds some calls again
+                break
         if link.over:
             return

@@ -44,7 +44,19 @@ _REFUSALS: Final = {
 class Link:
     """``address`` is where it comes from. ``session`` is set while the client is let in."""
 
-    __slots__ = ("_abort", "_broker", "_wake", "address", "known", "over", "server", "session", "stalled_since", "who")
+    __slots__ = (
+        "_abort",
+        "_broker",
+        "_wake",
+        "address",
+        "known",
+        "over",
+        "server",
+        "session",
+        "stalled_since",
+        "who",
+        "written",
+    )
 
     def __init__(
         self,
@@ -65,6 +77,7 @@ class Link:
         self.stalled_since: float | None = None  # since when the transport takes nothing
         self.over = False
         self.known = False  # it was let in once
+        self.written = 0  # bytes of the last output
 
     @property
     def stranger(self) -> p.Connect | None:
@@ -109,7 +122,8 @@ class Link:
     def output(self, now: float, room: int) -> list[bytes]:
         """Return what to write now, whole packets of about ``room`` bytes; call it again until there is nothing."""
         pieces = self.server.output(now, room)
-        self._broker.counters.bytes_sent += sum(map(len, pieces))
+        self.written = sum(map(len, pieces))
+        self._broker.counters.bytes_sent += self.written
         return pieces
 
     def tick(self, now: float, stall_timeout: float) -> None:

@@ -163,13 +163,19 @@ class Outbox:
             self.wake()
 
     def add_feed(self, feed: Feed) -> None:
-        """Queue the present values of a filter."""
+        """Queue the present values of a filter, in the place of what is left of the last time it was asked for."""
+        self.drop_feed(feed.text)
         if self.feeds is _NO_FEEDS:
             self.feeds = deque()
         self.feeds.append(feed)
         if self.wake is not None and not self._ready:
             self._ready = True
             self.wake()
+
+    def drop_feed(self, text: str) -> None:
+        """Send no more of a filter's present values."""
+        if self.feeds:
+            self.feeds = deque([feed for feed in self.feeds if feed.text != text]) or _NO_FEEDS
 
     def _conflate(self, newest: OrderedDict[object, Delivery], item: Publication, how: Form) -> None:
         key: object = item.topic if item.newest_only else item
@@ -195,9 +201,11 @@ class Outbox:
         if self._newest and not self.quick and room > 0:
             room -= self._write_newest(out, now, room // 2 if self.feeds else room)
         if self.feeds and not self.quick and not self.assured and room > 0:
-            self._write_feeds(out, now, room)
+            room = self._write_feeds(out, now, room)
             if not self.feeds:
                 self.feeds = _NO_FEEDS
+            if self._newest and room > 0:  # the feeds took less than was left to them
+                self._write_newest(out, now, room)
         if deliveries.expired or deliveries.too_large:
             self._counters.dropped_expired += deliveries.expired
             self._counters.dropped_too_large += deliveries.too_large
@@ -248,14 +256,20 @@ class Outbox:
                 self._counters.delivered += 1
         return written
 
-    def _write_feeds(self, out: list[bytes], now: float, room: int) -> None:
+    def _write_feeds(self, out: list[bytes], now: float, room: int) -> int:
         deliveries, feeds = self.deliveries, self.feeds
         free = deliveries.free
         while feeds and room > 0:
             feed = feeds[0]
             if feed.qos and free <= 0:
-                return
-            delivery = feed.next()
+                return room
+            if not feed.qos and not deliveries.alias_room:
+                room, written, too_large = feed.write(out, room, deliveries.largest)
+                self._counters.delivered += written
+                deliveries.too_large += too_large
+                if room <= 0:
+                    return room
+            delivery = None if feed.done else feed.next()
             if delivery is None:
                 feeds.popleft()
                 continue
@@ -264,3 +278,4 @@ class Outbox:
                 room -= size
                 free -= delivery[1].qos > 0
                 self._counters.delivered += 1
+        return room

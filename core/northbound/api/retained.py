@@ -52,6 +52,10 @@ class Retained:
         """Return the value at a topic."""
         return self._values.get(topic)
 
+    def plain(self, topic: str) -> bool:
+        """Say whether nothing but topic and payload is known of a value."""
+        return not self._details or topic not in self._details
+
     def keep(self, message: Message, details: Details | None = None) -> None:
         """Put a value in the place of the topic's last one; an empty payload clears it."""
         topic = message.topic

@@ -46,6 +46,7 @@ class Session:
         "granted",
         "inbound",
         "key",
+        "left_at",
         "link",
         "outbox",
         "version",
@@ -56,7 +57,7 @@ class Session:
 
     def __init__(self, key: SessionKey, who: Identity, outbox: Outbox, inbound: Inbound) -> None:
         self.key = key
-        self.client_id = key[2]
+        self.client_id = key[-1]
         self.who = who
         self.outbox = outbox
         self.inbound = inbound
@@ -65,5 +66,6 @@ class Session:
         self.version = 4
         self.expiry = 0.0  # seconds it is kept after the connection
         self.expires_at: float | None = None
+        self.left_at = 0.0
         self.will: Will | None = None
         self.will_due: float | None = None

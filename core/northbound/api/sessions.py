@@ -48,6 +48,7 @@ class Sessions:
         self._distribution = distribution
         self._on_will = on_will
         self._sessions: dict[SessionKey, Session] = {}
+        self._owned: dict[tuple[object, ...], dict[Session, None]] = {}
         self._longest = options.session_expiry.total_seconds()
 
     def __len__(self) -> int:
@@ -78,6 +79,9 @@ class Sessions:
             if len(self._sessions) >= self._options.sessions:
                 link.server.refuse(SERVER_BUSY, "there are too many sessions")
                 return []
+            if not self._room_for_another(key):
+                link.server.refuse(QUOTA_EXCEEDED, "you have too many connections")
+                return []
             session = self._new(key, who, connect.version)
         self._begin(session, connect, who)
         told = Properties(
@@ -101,6 +105,18 @@ class Sessions:
             return None
         return session
 
+    def _room_for_another(self, key: SessionKey) -> bool:
+        """See to it that one user does not take the place of all."""
+        owned = self._owned.get(key[:-1], {})
+        if len(owned) < self._options.sessions_per_user:
+            return True
+        away = [session for session in owned if session.link is None]
+        if not away:
+            return False
+        self._counters.sessions_expired += 1
+        self.end(min(away, key=lambda session: session.left_at))
+        return True
+
     def _new(self, key: SessionKey, who: Identity, version: int) -> Session:
         options = self._options
         outbox = Outbox(
@@ -111,6 +127,7 @@ class Sessions:
         )
         inbound = Inbound(version, options.topic_aliases, options.receive_maximum)
         session = self._sessions[key] = Session(key, who, outbox, inbound)
+        self._owned.setdefault(key[:-1], {})[session] = None
         return session
 
     def _begin(self, session: Session, connect: p.Connect, who: Identity) -> None:
@@ -157,6 +174,7 @@ class Sessions:
     def leave(self, session: Session, ended: Ended, now: float) -> None:
         """Keep what must be kept now that the connection is gone."""
         session.link = None
+        session.left_at = now
         session.outbox.detach()
         if ended.session_expiry is not None:
             session.expiry = min(float(ended.session_expiry), self._longest)
@@ -179,6 +197,10 @@ class Sessions:
         """Forget a session; a will that still waits is due now [MQTT-3.1.3-9]."""
         if self._sessions.get(session.key) is session:
             del self._sessions[session.key]
+            owned = self._owned[session.key[:-1]]
+            del owned[session]
+            if not owned:
+                del self._owned[session.key[:-1]]
         will, session.will, due = session.will, None, session.will_due
         for text in list(session.granted):
             self.unsubscribe(session, text)
@@ -227,6 +249,7 @@ class Sessions:
         audiences = self._distribution.audiences
         feed = Feed(
             self._distribution.retained,
+            text,
             topics,
             version=5 if session.version == 5 else 4,
             qos=granted.qos,
@@ -240,6 +263,7 @@ class Sessions:
         if session.granted.pop(text, None) is None:
             return False
         self._distribution.audiences.unsubscribe(session, text)
+        session.outbox.drop_feed(text)
         return True
 
 

@@ -129,6 +129,39 @@ def test_a_retained_message_of_a_client_is_kept_with_its_qos_and_properties(qos)
     assert packet.properties.content_type is None
 
 
+def test_values_with_and_without_properties_are_given_in_one_go():
+    site = Site()
+    author = site.peer("a", 5)
+    for number in range(3000):
+        if number % 3:
+            site.publish(f"v/{number}", str(number))
+        else:
+            author.publish(f"v/{number}", b"%d" % number, retain=True, content_type="t")
+    peer = site.peer("c", 5)
+    peer.subscribe("v/#", identifier=4)
+    got = {p.topic: p for p in peer.rest if isinstance(p, m.Publish)}
+    assert len(got) == 3000
+    for number in range(3000):
+        packet = got[f"v/{number}"]
+        assert packet.payload == b"%d" % number
+        assert packet.properties.content_type == (None if number % 3 else "t")
+        assert packet.properties.subscription_ids == (4,)
+
+
+def test_asking_again_and_again_for_the_present_is_asking_once():
+    site = Site()
+    site.broker.load([message(f"v/{number}", "x" * 100) for number in range(100)])
+    peer = site.peer()
+    for _ in range(50):
+        peer.send(m.Subscribe(1, (m.Subscription("#"), m.Subscription("v/#"))))
+    assert len(peer.link.session.outbox.feeds) == 2
+    assert len(peer.messages()) == 200
+    peer.send(m.Subscribe(1, (m.Subscription("#"),)))
+    peer.got(room=500)
+    peer.send(m.Unsubscribe(2, ("#",)))
+    assert [type(packet) for packet in peer.got()] == [m.Unsuback]
+
+
 def test_there_is_a_bound_to_what_clients_retain():
     site = Site(retained=2)
     site.publish("a")

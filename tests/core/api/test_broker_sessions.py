@@ -409,6 +409,22 @@ def test_there_is_a_bound_to_connections_strangers_and_sessions():
     assert site.broker.numbers().strangers == 0
 
 
+def test_one_user_does_not_take_the_place_of_all():
+    site = Site(sessions_per_user=2)
+    first, second = (site.peer(name, 5, **kept(5)) for name in ("one", "two"))
+    third = Peer(site, "three", 5, **kept(5))
+    assert third.connect().reason == 151
+    third.lose()
+    second.lose()
+    site.pass_(1)
+    first.lose()
+    assert third.connect().reason == 0  # the one that is away the longest makes room
+    assert site.peer("x", 5, who=identity("bob")).connack.reason == 0
+    assert first.connect().session_present
+    third.leave(session_expiry=0)
+    assert not second.connect().session_present
+
+
 @pytest.mark.parametrize(
     ("reason", "old", "new"),
     [
