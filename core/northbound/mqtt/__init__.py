@@ -3,7 +3,8 @@
 ``import northbound.mqtt`` is the whole surface of this part; why it exists is in DESIGN, "Why an MQTT implementation of
 our own". Below it stand, each importing only those above: ``errors`` and ``reasons`` (what can go wrong, in words),
 ``properties`` and ``packets`` (values), ``encoder`` and ``decoder`` (values ↔ bytes), ``session`` (what a client does
-next, told the time and the bytes) and ``client`` (the same, driven by asyncio).
+next, told the time and the bytes), ``server`` (what a server does for one client, likewise) and ``client`` (a client's
+session, driven by asyncio). Both sides share ``inbound`` and ``exchange``: identifiers, acknowledgements, exactly-once.
 """
 
 from northbound.mqtt.client import Client, Dial
@@ -35,6 +36,7 @@ from northbound.mqtt.packets import (
 )
 from northbound.mqtt.properties import Properties
 from northbound.mqtt.reasons import subscribe_words
+from northbound.mqtt.server import ServerOptions, ServerSession
 from northbound.mqtt.session import ClientSession
 
 __all__ = [
@@ -61,6 +63,8 @@ __all__ = [
     "Pubrel",
     "Received",
     "ServerLimits",
+    "ServerOptions",
+    "ServerSession",
     "Suback",
     "Subscribe",
     "Subscription",
