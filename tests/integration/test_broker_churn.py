@@ -1,4 +1,4 @@
-"""Clients that come, go, vanish and read slowly while the building speaks: no topic goes backwards, all end up alike."""
+"""Clients that come, go, vanish and read slowly while the building speaks: no topic goes backwards, all end alike."""
 
 from __future__ import annotations
 
