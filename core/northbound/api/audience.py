@@ -79,8 +79,8 @@ class _Merged:
         self.qos = max(self.qos, granted.qos)
         self.retain_as_published |= granted.retain_as_published
         self.narrowed &= granted.narrowed
-        if granted.identifier and granted.identifier not in self.ids:
-            self.ids = (*self.ids, granted.identifier)
+        if granted.identifier:  # one that was given twice is told twice [MQTT-3.3.4-5]; sorted, so that groups are few
+            self.ids = tuple(sorted((*self.ids, granted.identifier)))
 
 
 def _place(groups: dict[tuple[int, int, bool, tuple[int, ...]], Group], session: Session, merged: _Merged) -> None:

@@ -103,17 +103,20 @@ class _WebSocket:
 
     async def write(self, pieces: Sequence[bytes]) -> None:
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._apart:
-            for packet in packets_of(data):
-                await self._send({"type": "websocket.send", "bytes": packet})
-        else:
-            await self._send({"type": "websocket.send", "bytes": data})
+        try:
+            if self._apart:
+                for packet in packets_of(data):
+                    await self._send({"type": "websocket.send", "bytes": packet})
+            else:
+                await self._send({"type": "websocket.send", "bytes": data})
+        except RuntimeError as error:  # uvicorn's word for it, where it has closed the WebSocket itself: a bad frame
+            raise ConnectionAbortedError(str(error)) from None
 
     async def close(self, code: int) -> None:
         if not self._gone:
             try:
                 await self._send({"type": "websocket.close", "code": self._close_code or code})
-            except OSError:
+            except (OSError, RuntimeError):  # as above
                 self._gone = True
 
     def abort(self) -> None:

@@ -212,20 +212,17 @@ class Outbox:
             deliveries.expired = deliveries.too_large = 0
 
     def _write_assured(self, out: list[bytes], now: float, room: int) -> int:
-        deliveries, assured, newest = self.deliveries, self.assured, self._newest_assured
-        free, send, sent = deliveries.free, deliveries.send, 0
-        while free > 0 and room > 0:
-            if assured:
-                delivery = assured.popleft()
-            elif newest:
-                delivery = newest.popitem(last=False)[1]
-            else:
-                break
-            size = send(delivery, out, now)
-            if size:
-                room -= size
-                free -= 1
-                sent += 1
+        deliveries, newest = self.deliveries, self._newest_assured
+        sent = 0
+        if self.assured:
+            room, sent = deliveries.send_many(self.assured, out, now, room)
+        if newest and not self.assured:
+            free = deliveries.free
+            while newest and free > 0 and room > 0:
+                if size := deliveries.send(newest.popitem(last=False)[1], out, now):
+                    room -= size
+                    free -= 1
+                    sent += 1
         self._counters.delivered += sent
         return room
 

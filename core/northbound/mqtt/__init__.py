@@ -3,8 +3,9 @@
 ``import northbound.mqtt`` is the whole surface of this part; why it exists is in DESIGN, "Why an MQTT implementation of
 our own". Below it stand, each importing only those above: ``errors`` and ``reasons`` (what can go wrong, in words),
 ``properties`` and ``packets`` (values), ``encoder`` and ``decoder`` (values ↔ bytes), ``session`` (what a client does
-next, told the time and the bytes) and ``client`` (the same, driven by asyncio). Beside them, imported where they are
-asked for: ``transports``, ``websocket``, ``proxies`` and ``pins``.
+next, told the time and the bytes), ``server`` (what a server does for one client, likewise) and ``client`` (a client's
+session, driven by asyncio). Both sides share ``inbound`` and ``exchange``: identifiers, acknowledgements, exactly-once.
+Beside them, imported where they are asked for: ``transports``, ``websocket``, ``proxies`` and ``pins``.
 """
 
 from northbound.mqtt.addresses import PORTS, BrokerAddress, ProxyAddress, Scheme, parse_pin, parse_proxy, parse_url
@@ -43,6 +44,7 @@ from northbound.mqtt.packets import (
 )
 from northbound.mqtt.properties import Properties
 from northbound.mqtt.reasons import subscribe_words
+from northbound.mqtt.server import ServerOptions, ServerSession
 from northbound.mqtt.session import ClientSession
 
 __all__ = [
@@ -74,6 +76,8 @@ __all__ = [
     "Received",
     "Scheme",
     "ServerLimits",
+    "ServerOptions",
+    "ServerSession",
     "Suback",
     "Subscribe",
     "Subscription",

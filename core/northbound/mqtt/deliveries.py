@@ -6,6 +6,7 @@ sent is its owner's.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from northbound.mqtt.errors import ProtocolError
@@ -92,6 +93,47 @@ class Deliveries(Exchange[Delivery]):
             self._exactly_once.add(packet_id)
         out += (head, U16.pack(packet_id), tail)
         return size
+
+    def send_many(self, waiting: deque[Delivery], out: list[bytes], now: float, room: int) -> tuple[int, int]:
+        """Send messages of QoS 1 and 2 as far as window and ``room`` go; return the room left and how many were sent.
+
+        The same as :meth:`send` for each of them, at half the cost: this is what a busy server does most.
+        """
+        free, sent, one_by_one, largest = self.free, 0, self.alias_room > 0, self.largest
+        inflight, released, pack, append = self._inflight, self._released, U16.pack, out.append
+        while waiting and free > 0 and room > 0:
+            delivery = waiting.popleft()
+            publication, how = delivery
+            if one_by_one or publication.expires is not None:
+                size = self._send_for_one(publication, how, out, now)
+            else:
+                head, tail = publication.parts(how)
+                size = len(head) + len(tail) + 2
+                if size > largest:
+                    self.too_large += 1
+                    continue
+                packet_id = self._last_id + 1 if self._last_id < 65_535 else 1
+                if packet_id in inflight or packet_id in released:
+                    packet_id = self.next_id()
+                self._last_id = packet_id
+                inflight[packet_id] = delivery
+                if how.qos == 2:
+                    self._exactly_once.add(packet_id)
+                append(head)
+                append(pack(packet_id))
+                append(tail)
+            if size:
+                room -= size
+                free -= 1
+                sent += 1
+        return room, sent
+
+    def puback(self, packet: Puback) -> None:
+        """Settle a message of QoS 1: the frequent case here, the others as on every side."""
+        if packet.reason or self._exactly_once or self._inflight.pop(packet.packet_id, None) is None:
+            super().puback(packet)
+        else:
+            self.acknowledged += 1
 
     def _send_for_one(self, publication: Publication, how: Form, out: list[bytes], now: float) -> int:
         left = self._left(publication, now)

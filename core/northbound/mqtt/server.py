@@ -186,6 +186,9 @@ class ServerSession:
 
     def _take(self, packets: Sequence[p.Packet], now: float) -> None:
         for packet in packets:
+            if type(packet) is p.Puback and self.accepted and self._source is not None and self.ended is None:
+                self._source.deliveries.puback(packet)  # by far the most frequent
+                continue
             if self.ended is not None:  # what comes behind a DISCONNECT is nobody's
                 return
             if self.accepted:
@@ -210,8 +213,6 @@ class ServerSession:
         assert source is not None  # noqa: S101 - both were handed over when the connection was accepted
         assert inbound is not None  # noqa: S101
         match packet:
-            case p.Puback():
-                source.deliveries.puback(packet)
             case p.Publish():
                 if packet.properties.subscription_ids:  # [MQTT-3.3.4-6]
                     raise ProtocolError(PROTOCOL, "a client sends no subscription identifier with a message")

@@ -1,5 +1,7 @@
 """Sessions and connections: resuming, taking over, wills, expiry, the end of a token, the bounds of all of it."""
 
+import random
+
 import pytest
 from tests.support.broker import People, identity
 from tests.support.peers import Peer, Site
@@ -456,3 +458,42 @@ async def test_closing_says_goodbye_to_everybody():
     assert [packet.reason for packet in peers[-1].got()] == [139]
     assert [packet.reason for packet in watcher.got()] == [139]
     assert site.broker.open("x", lambda: None, lambda: None) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_left_of_those_who_are_gone(seed):
+    chance = random.Random(seed)
+    site = Site(session_expiry="1m")
+    filters = ["#", "a/+", "a/b", "+/c", "$share/g/a/#", "$share/h/#", "b", "$SYS/#"]
+    there = []
+    for _ in range(400):
+        match chance.randrange(6):
+            case 0 | 1:
+                version = chance.choice(VERSIONS)
+                fields = kept(version) if chance.random() < 0.5 else {}
+                there.append(site.peer(f"c{chance.randrange(40)}", version, **fields))
+            case 2 if there:
+                peer = chance.choice(there)
+                if not peer.over:
+                    peer.subscribe(*chance.sample(filters, 3), qos=chance.randrange(3))
+            case 3 if there:
+                peer = chance.choice(there)
+                if not peer.over:
+                    peer.unsubscribe(*chance.sample(filters, 3))
+            case 4 if there:
+                there.pop(chance.randrange(len(there))).lose()
+            case _:
+                site.publish(chance.choice(["a/b", "a/c", "b"]), str(chance.random()))
+                for peer in chance.sample(there, len(there) // 2):
+                    peer.messages()
+    for peer in there:
+        peer.lose()
+    site.pass_(61)
+    numbers = site.broker.numbers()
+    assert (numbers.connections, numbers.sessions, numbers.subscriptions, numbers.filters) == (0, 0, 0, 0)
+    audiences = site.broker._distribution.audiences
+    assert not audiences._trie._root.children
+    assert not audiences._audiences
+    assert not audiences._users
+    assert not audiences._shared
+    assert not site.broker._sessions._owned

@@ -120,6 +120,15 @@ def test_overlapping_filters_name_all_their_identifiers():
     assert old.messages()[0].properties.subscription_ids == ()
 
 
+def test_an_identifier_given_twice_is_told_twice():
+    site = Site()
+    peer = site.peer("c", 5)
+    peer.subscribe("a/#", "a/b", identifier=7)
+    site.publish("a/b")
+    (packet,) = peer.messages()
+    assert packet.properties.subscription_ids == (7, 7)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_subscription_is_replaced_not_doubled(version):
     site = Site()

@@ -14,8 +14,9 @@ from tests.support.broker import PASSWORD, People, Rules, served, value
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from northbound import mqtt as m
+from northbound.api.broker import Broker
 from northbound.api.identity import SignInRefused
-from northbound.api.mqtt_socket import packets_of
+from northbound.api.mqtt_socket import mqtt_endpoint, packets_of
 from northbound.mqtt_options import MqttOptions
 
 VERSIONS = (3, 4, 5)
@@ -283,6 +284,36 @@ async def test_a_client_that_asks_and_does_not_listen_is_read_no_further():
         assert link.server.pending < 300_000
         sock.close()
         await site.until(lambda: site.broker.numbers().connections == 0)
+
+
+async def test_a_websocket_that_breaks_its_own_protocol_is_no_failure_of_ours(caplog):
+    async with served() as site:
+        for bad in (b"\x82\x01x", b"\xff\xff\xff\xff", b"\x83\x80\0\0\0\0", b"\x82\xff" + b"\xff" * 12):
+            sock = await asyncio.to_thread(raw_websocket, site.web_port)
+            await site.until(lambda: site.broker.numbers().subscriptions == 1)
+            sock.sendall(bad)
+            while site.broker.numbers().connections:  # values go out while it is closed
+                site.broker.publish([value("a", "x")])
+                await asyncio.sleep(0)
+            sock.close()
+    assert "Exception in ASGI application" not in caplog.text
+
+
+async def test_a_websocket_that_its_server_has_closed_already_is_lost():
+    """Where a ping stays unanswered, uvicorn closes, and raises ``RuntimeError`` for what is still sent."""
+    broker, people = Broker(access=Rules()), People()
+    said = asyncio.Queue()
+    for event in ({"type": "websocket.connect"}, {"type": "websocket.receive", "bytes": m.encode(connect_packet(), 5)}):
+        said.put_nowait(event)
+
+    async def send(event):
+        if event["type"] != "websocket.accept":
+            raise RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
+
+    app = mqtt_endpoint(broker, people, Rules(), MqttOptions())
+    scope = {"type": "websocket", "headers": [], "subprotocols": ["mqtt"], "client": ("192.0.2.1", 1)}
+    await asyncio.wait_for(app(scope, said.get, send), 10)
+    assert broker.numbers().connections == 0
 
 
 async def test_mqtt_over_tls():
