@@ -14,8 +14,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, Final
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, ClassVar, Final
 
 import msgspec
 import pydantic
@@ -145,7 +145,7 @@ class _Run:
             try:
                 await asyncio.wait({attempt})
             except asyncio.CancelledError:
-                await _end(attempt)
+                await _end([attempt])
                 raise
             words = attempt.result()
             if self._problems.get(what) != words:
@@ -188,8 +188,14 @@ class _Run:
         subscription = await Subscription.open(config.redis_address, tls, self._arrivals, self._news.set)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(subscription.watch(), name=f"{self._name}: subscription")
-                tasks.create_task(self._read_values(subscription, values), name=f"{self._name}: values")
+                both = {
+                    tasks.create_task(subscription.watch(), name=f"{self._name}: subscription"),
+                    tasks.create_task(self._read_values(subscription, values), name=f"{self._name}: values"),
+                }
+                try:
+                    await asyncio.wait(both)
+                finally:
+                    await _end(both)
         finally:
             subscription.close()
             await values.close()
@@ -316,11 +322,18 @@ async def _until_cut_off(work: Callable[[], Awaitable[None]]) -> str:
     return "it ended by itself"
 
 
-async def _end(attempt: asyncio.Task[str]) -> None:
-    """Cancel until it has an effect: before Python 3.12 ``asyncio.wait_for``, which psycopg uses, may lose it."""
-    while not attempt.done():
-        attempt.cancel()
-        await asyncio.wait({attempt}, timeout=_CANCEL_SECONDS)
+async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel until it has an effect: the databases' libraries may lose a cancelling that meets an answer."""
+    cancelled: asyncio.CancelledError | None = None
+    while waiting := [task for task in tasks if not task.done()]:
+        for task in waiting:
+            task.cancel()
+        try:
+            await asyncio.wait(waiting, timeout=_CANCEL_SECONDS)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def _now() -> int:
