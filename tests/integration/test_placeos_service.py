@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.support.placeos_installation import Installation
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer
 from tests.support.service import Service, until
-from tests.support.subscriber import retained
+from tests.support.subscriber import Subscriber, retained
 
 from northbound.config import SiteOptions
 
@@ -157,3 +158,19 @@ def test_import_with_the_documented_rights(installation, tmp_path):
     assert done.returncode == 0, done.stderr
     assert service.call("check", "northbound.toml").returncode == 0
     installation.db.execute(f"DROP OWNED BY {user}")
+
+
+def test_case_12_a_broker_added_later_receives_the_current_state_and_the_others_nothing(installation, broker, tmp_path):
+    """PlaceOS's case 12: its own service does that for states only; here metadata come as well."""
+    service = Service(tmp_path, configuration(installation, broker.port))
+    with service, Mosquitto(tmp_path / "later") as later:
+        settled(installation, broker.port)
+        with Subscriber(broker.port, client_id="watcher") as watcher:
+            until(lambda: len(watcher.arrived) >= len(installation.tree()))
+            count = len(watcher.arrived)
+            added = f'[connectors.later]\ntype = "mqtt"\nurl = "mqtt://127.0.0.1:{later.port}"\n'
+            service.config.write_text(configuration(installation, broker.port) + added)
+            assert service.process is not None
+            service.process.send_signal(signal.SIGHUP)
+            settled(installation, later.port)
+            assert len(watcher.arrived) == count
