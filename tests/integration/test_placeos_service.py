@@ -174,3 +174,22 @@ def test_case_12_a_broker_added_later_receives_the_current_state_and_the_others_
             service.process.send_signal(signal.SIGHUP)
             settled(installation, later.port)
             assert len(watcher.arrived) == count
+
+
+def test_people_of_the_user_table_do_not_leave(installation, broker, tmp_path):
+    installation.db.execute("""INSERT INTO "user" (id, name) VALUES ('user-1', 'Jane Quimby')""")
+    installation.set("mod-1", "host", '"booked by Jane Quimby until ten"')
+    rule = """
+[[privacy.rules]]
+name = "people"
+detect = ["staff"]
+action = "redact"
+placeholder = "[somebody]"
+[privacy.detectors.staff]
+type = "person"
+source = "building"
+"""
+    with Service(tmp_path, configuration(installation, broker.port) + rule) as service:
+        topic = "placeos/zone-org/state/zone-b1/zone-l1/_/sys-1/driver-d/Display/1/host"
+        until(lambda: on_broker(broker.port).get(topic) == "booked by [somebody] until ten")
+        assert "Quimby" not in service.log()
