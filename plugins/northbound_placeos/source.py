@@ -1,20 +1,20 @@
-"""The source as northbound sees it."""
+"""The source as northbound sees it. What needs the databases' libraries is imported when it is used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pydantic
 
 import northbound
 from northbound import Imported, Intake
 from northbound_placeos.brokers import imported
-from northbound_placeos.follow import ask
-from northbound_placeos.mirror import Mirror
-from northbound_placeos.models import Models
 from northbound_placeos.options import Options
 from northbound_placeos.tasks import first_of
+
+if TYPE_CHECKING:
+    from northbound_placeos.mirror import Mirror
 
 
 class PlaceosSource(northbound.Source):
@@ -44,14 +44,23 @@ class PlaceosSource(northbound.Source):
 
     async def people(self) -> Sequence[str]:
         """Return the names in the user table."""
-        return await ask(self.config, Models.people)
+        names: list[str] = await self._ask("people")
+        return names
 
     async def destinations(self) -> Sequence[Imported]:
         """Return the brokers that PlaceOS's own service publishes to."""
-        return [imported(row) for row in await ask(self.config, Models.brokers)]
+        return [imported(row) for row in await self._ask("brokers")]
+
+    async def _ask(self, what: Literal["people", "brokers"]) -> Any:
+        from northbound_placeos.follow import ask  # noqa: PLC0415 - slow to import
+        from northbound_placeos.models import Models  # noqa: PLC0415 - slow to import
+
+        return await ask(self.config, getattr(Models, what))
 
     async def run(self, intake: Intake) -> None:
         """Read until cancelled."""
+        from northbound_placeos.mirror import Mirror  # noqa: PLC0415 - slow to import
+
         self._mirror = Mirror(self.config, intake, self.name)
         try:
             await self._mirror.run()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pydantic
 import pytest
 import trustme
@@ -88,6 +91,23 @@ def test_no_secret_is_shown():
     shown = options(redis="redis://:hush@cache", postgres="postgresql://u:hush@db:5433/place")
     assert "hush" not in repr(shown) + str(shown) + shown.postgres_where + shown.redis_address.where
     assert shown.postgres_where == "db:5433/place"
+
+
+def test_loading_the_plugin_imports_no_library_and_a_missing_one_is_named():
+    code = (
+        "import sys, northbound_placeos\n"
+        "loaded = {'redis', 'psycopg', 'hiredis'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+        "for name in [n for n in sys.modules if n.startswith('northbound_placeos')]: del sys.modules[name]\n"
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'psycopg' else find(name, *more)\n"
+        "try: import northbound_placeos\n"
+        "except ModuleNotFoundError as error: assert error.name == 'psycopg'\n"
+        "else: raise AssertionError('it loaded')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
