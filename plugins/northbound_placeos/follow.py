@@ -50,9 +50,10 @@ class Follower:
                 connection = await models.connect(self._options)
                 stack.push_async_callback(connection.close)
                 tables = Models(connection, self._options.metadata)
-                await tables.prepare()
-                if self._options.changes == "auto" and feed is not None and not await tables.has_feed():
-                    feed = None
+                async with tables.reading():
+                    await tables.prepare()
+                    if self._options.changes == "auto" and feed is not None and not await tables.has_feed():
+                        feed = None
                 await self._catch_up(tables)
                 on_ready()
                 if feed is None:
@@ -66,9 +67,10 @@ class Follower:
         if self._digests:
             await self._compare(tables)
             return
-        everything = await tables.read_all()
+        async with tables.reading("REPEATABLE READ"):  # all of them as they were at one moment
+            everything = [(table, None, await tables.read(table)) for table in TABLES]
         self._digests = {table.name: {} for table in TABLES}
-        self._hand_on([(table, None, everything[table.name]) for table in TABLES])
+        self._hand_on(everything)
 
     async def _poll(self, tables: Models) -> None:
         while True:
@@ -92,9 +94,10 @@ class Follower:
     async def _compare(self, tables: Models) -> None:
         """Find by their hashes which rows have changed since they were read, and read those."""
         changed: list[tuple[Table, str]] = []
-        for table in TABLES:
+        async with tables.reading():
+            digests = [(table, await tables.digests(table)) for table in TABLES]
+        for table, found in digests:
             known = self._digests[table.name]
-            found = await tables.digests(table)
             changed += [(table, id_) for id_, digest in found.items() if known.get(id_) != digest]
             changed += [(table, id_) for id_ in known if id_ not in found]
         await self._read(tables, changed)
@@ -103,13 +106,15 @@ class Follower:
         by_table: dict[str, dict[str, None]] = {}
         for table, id_ in named:
             by_table.setdefault(table.name, {})[id_] = None
-        found = [
-            (table, by_table[table.name].keys(), await tables.read(table, list(by_table[table.name])))
-            for table in TABLES
-            if table.name in by_table
-        ]
-        if found:
-            self._hand_on(found)
+        if not by_table:
+            return
+        async with tables.reading():
+            found = [
+                (table, by_table[table.name].keys(), await tables.read(table, list(by_table[table.name])))
+                for table in TABLES
+                if table.name in by_table
+            ]
+        self._hand_on(found)
 
     def _hand_on(self, found: Iterable[tuple[Table, Collection[str] | None, Sequence[Row]]]) -> None:
         """Hand on rows, and which of those asked for are gone. One that cannot be read counts as gone.
@@ -139,7 +144,9 @@ async def ask(options: Options, question: Callable[[Models], Awaitable[T]]) -> T
     """Return the answer to one question, on a connection of its own; raises :class:`northbound.NorthboundError`."""
     connection = await models.connect(options)
     try:
-        return await question(Models(connection, options.metadata))
+        tables = Models(connection, options.metadata)
+        async with tables.reading():
+            return await question(tables)
     except psycopg.Error as error:
         raise models.explain(options, error) from None
     finally:

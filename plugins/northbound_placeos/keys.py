@@ -14,12 +14,25 @@ import psycopg
 from psycopg import sql
 
 from northbound import ApiKey, NorthboundError
+from northbound_placeos.models import connect, explain
+from northbound_placeos.options import Options
 
 _COLUMNS: Final = ("id", "secret", "scopes", "name", "permissions", "user_id", "authority_id", "expires_at")
 _NEEDED: Final = frozenset(_COLUMNS[:3])
 _ROLES: Final[Mapping[int | None, Literal["user", "support", "admin"]]] = {
     None: "user", 0: "user", 1: "support", 2: "admin", 3: "admin",
 }  # fmt: skip
+
+
+async def find(options: Options, id_: str) -> ApiKey | None:
+    """Return a key by its id, on a connection of its own; raises :class:`northbound.NorthboundError`."""
+    connection = await connect(options)
+    try:
+        return await Keys(connection).find(id_)
+    except psycopg.Error as error:
+        raise explain(options, error) from None
+    finally:
+        await connection.close()
 
 
 class Keys:

@@ -124,7 +124,6 @@ class Subscription(asyncio.Protocol):
             await self._ask(b"AUTH", *who, address.password.encode())
         # Channels are the same in every database, so none is selected.
         await self._ask(b"PSUBSCRIBE", PATTERN)
-        self._subscribed = True
 
     async def _ask(self, *words: bytes) -> Any:
         self._send(*words)
@@ -199,6 +198,8 @@ class Subscription(asyncio.Protocol):
 
     def _take(self, reply: Any) -> None:
         if not self._subscribed:
+            # Here and not where it is awaited: changes may stand right behind it.
+            self._subscribed = type(reply) is list and reply[0] == b"psubscribe"
             self._replies.put_nowait(reply)
         elif type(reply) is list and reply[0] == b"pong":
             future = self._barriers.pop(reply[1], None)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from contextlib import asynccontextmanager
+from typing import Any, Final, LiteralString, NamedTuple
 
 import msgspec
 import psycopg
@@ -22,7 +23,7 @@ from northbound_placeos.rows import TABLES, Detail, Table, columns_of
 #: PlaceOS's change feed (reference: model discovery): its channel, and what its triggers are called.
 CHANNEL: Final = "cdc_events"
 TRIGGER: Final = "eventbus"
-_STATEMENT_SECONDS: Final = 60
+_TIMEOUT: Final = "SET LOCAL statement_timeout = '60s'"
 _IDS_AT_ONCE: Final = 1000
 
 
@@ -47,19 +48,15 @@ _BY_NAME: Final = {table.name: table for table in TABLES}
 
 
 async def connect(options: Options) -> psycopg.AsyncConnection[Any]:
-    """Return a connection that can change nothing; raises :class:`NorthboundError`."""
+    """Return a connection whose transactions can change nothing; raises :class:`NorthboundError`.
+
+    Nothing is set for the session and no statement is prepared: behind a pool, both would meet other people's.
+    """
     try:
-        connection = await psycopg.AsyncConnection.connect(options.conninfo, autocommit=True)
+        connection = await psycopg.AsyncConnection.connect(options.conninfo, autocommit=True, prepare_threshold=None)
+        await connection.set_read_only(True)
     except (psycopg.Error, OSError) as error:
         raise explain(options, error) from None
-    try:
-        await connection.execute("SET default_transaction_read_only = on")
-        await connection.execute(f"SET statement_timeout = '{_STATEMENT_SECONDS}s'")
-    except BaseException as error:
-        await asyncio.shield(connection.close())
-        if isinstance(error, psycopg.Error):
-            raise explain(options, error) from None
-        raise
     return connection
 
 
@@ -80,6 +77,19 @@ class Models:
         self._detail: Detail = detail
         self._selects: dict[str, sql.Composed] = {}
 
+    @asynccontextmanager
+    async def reading(self, isolation: str = "") -> AsyncGenerator[None, None]:
+        """Run what is in the block in one read-only transaction."""
+        async with self._connection.transaction():
+            if isolation:
+                await self._connection.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}".encode())
+            await self._connection.execute(_TIMEOUT)
+            yield
+
+    async def _fetch(self, query: LiteralString | sql.SQL | sql.Composed, parameters: Sequence[Any] = ()) -> list[Any]:
+        cursor = await self._connection.execute(query, parameters)
+        return await cursor.fetchall()
+
     async def prepare(self) -> None:
         """Find out what may be read; raises :class:`NorthboundError` where that is too little."""
         for table in TABLES:
@@ -91,17 +101,17 @@ class Models:
                     f"the table {table.name!r} has, or lets this user read, no {error}: docs/placeos.md has the GRANTs"
                 ) from None
             self._selects[table.name] = sql.SQL("SELECT {} FROM {}").format(
-                sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(table.name)
+                _columns_of(columns), sql.Identifier(table.name)
             )
 
     async def readable(self, table: str) -> list[str]:
         """Return the columns of a table that this user may read; none where there is no such table."""
-        cursor = await self._connection.execute(
+        rows = await self._fetch(
             "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(%s)) AND attnum > 0"
             " AND NOT attisdropped AND has_column_privilege(attrelid, attnum, 'SELECT') ORDER BY attnum",
             (table,),
         )
-        return [row[0] for row in await cursor.fetchall()]
+        return [row[0] for row in rows]
 
     async def read(self, table: Table, ids: Sequence[str] | None = None) -> list[Row]:
         """Return the rows of ``table``, or those of them with these ids."""
@@ -109,48 +119,34 @@ class Models:
             self._selects[table.name]
         )
         if ids is None:
-            return _rows(await (await self._connection.execute(query)).fetchall())
+            return _rows(await self._fetch(query))
         found: list[Row] = []
         for begin in range(0, len(ids), _IDS_AT_ONCE):
-            cursor = await self._connection.execute(
-                query + sql.SQL(" WHERE r.id = ANY(%s)"), (list(ids[begin : begin + _IDS_AT_ONCE]),)
-            )
-            found += _rows(await cursor.fetchall())
+            some = list(ids[begin : begin + _IDS_AT_ONCE])
+            found += _rows(await self._fetch(query + sql.SQL(" WHERE r.id = ANY(%s)"), (some,)))
         return found
-
-    async def read_all(self) -> dict[str, list[Row]]:
-        """Return all rows of all tables, as they were at one moment."""
-        await self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        try:
-            return {table.name: await self.read(table) for table in TABLES}
-        finally:
-            if not self._connection.closed:
-                await self._connection.execute("ROLLBACK")
 
     async def digests(self, table: Table) -> dict[str, int]:
         """Return the hash of every row of a table."""
         query = sql.SQL("SELECT r.id, hashtextextended(to_jsonb(r)::text, 0) FROM ({}) AS r WHERE r.id IS NOT NULL")
-        cursor = await self._connection.execute(query.format(self._selects[table.name]))
-        return dict(await cursor.fetchall())
+        return dict(await self._fetch(query.format(self._selects[table.name])))
 
     async def has_feed(self) -> bool:
         """Return whether PlaceOS's triggers are on all the tables."""
-        cursor = await self._connection.execute(
+        rows = await self._fetch(
             "SELECT count(DISTINCT tgrelid) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"
             " WHERE tgrelid = ANY(ARRAY(SELECT to_regclass(quote_ident(name)) FROM unnest(%s::text[]) AS name))"
             " AND NOT tgisinternal AND tgenabled <> 'D' AND (tgname LIKE %s OR proname LIKE %s)",
             ([table.name for table in TABLES], f"{TRIGGER}%", f"{TRIGGER}%"),
         )
-        row = await cursor.fetchone()
-        return row is not None and row[0] == len(TABLES)
+        return bool(rows[0][0] == len(TABLES))
 
     async def brokers(self) -> list[dict[str, Any]]:
         """Return the rows of the broker table; raises :class:`NorthboundError` where it cannot be read."""
         readable = await self.readable("broker")
         if "host" not in readable:
             raise NorthboundError("the table 'broker' is not there or may not be read: docs/placeos.md has the GRANTs")
-        query = sql.SQL("SELECT {} FROM broker ORDER BY name").format(sql.SQL(", ").join(map(sql.Identifier, readable)))
-        rows = await (await self._connection.execute(query)).fetchall()
+        rows = await self._fetch(sql.SQL("SELECT {} FROM broker ORDER BY name").format(_columns_of(readable)))
         return [dict(zip(readable, row, strict=True)) for row in rows]
 
     async def people(self) -> list[str]:
@@ -158,14 +154,17 @@ class Models:
         readable = await self.readable("user")
         if "name" not in readable:
             raise NorthboundError('the table "user" is not there or may not be read: docs/placeos.md has the GRANTs')
-        extra = [column for column in ("first_name", "last_name", "nickname") if column in readable]
-        query = sql.SQL('SELECT {} FROM "user"').format(sql.SQL(", ").join(map(sql.Identifier, ["name", *extra])))
+        columns = ["name", *(column for column in ("first_name", "last_name", "nickname") if column in readable)]
         names: set[str] = set()
-        for row in await (await self._connection.execute(query)).fetchall():
-            given = dict(zip(["name", *extra], row, strict=True))
+        for row in await self._fetch(sql.SQL('SELECT {} FROM "user"').format(_columns_of(columns))):
+            given = dict(zip(columns, row, strict=True))
             both = f"{given.get('first_name') or ''} {given.get('last_name') or ''}".strip()
             names |= {name for name in (given["name"], both, given.get("nickname")) if name}
         return sorted(names)
+
+
+def _columns_of(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
 def _rows(found: Iterable[tuple[str | None, int, str]]) -> list[Row]:

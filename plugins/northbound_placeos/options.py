@@ -7,9 +7,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import psycopg
 import pydantic
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import ByteSize, ConfigDict, Field, SecretStr
 
 from northbound import ConfigPath, Duration
@@ -69,14 +67,23 @@ def redis_address(url: str) -> RedisAddress:
     return RedisAddress(host, port, path, parts.scheme == "rediss", username, password, int(database))
 
 
-def postgres_conninfo(url: str, ca: str | None) -> str:
-    """Return the connection string of ``url`` with what we add; raises ``ValueError``, which never quotes it."""
+def parsed_conninfo(text: str) -> dict[str, Any]:
+    """Return a connection string taken apart; raises ``ValueError``, which never quotes it."""
     try:
-        given = conninfo_to_dict(url)
+        import psycopg.conninfo  # noqa: PLC0415 - slow to import: only where the source is configured
+    except ImportError as error:  # found, or the plugin would not have loaded, but not whole
+        raise ValueError(f"psycopg does not load ({error}): pip install 'northbound[placeos]'") from None
+    try:
+        return dict(psycopg.conninfo.conninfo_to_dict(text))
     except psycopg.Error:
         raise ValueError(
             "write postgresql://user:password@host[:5432]/database, or key=value pairs as libpq takes"
         ) from None
+
+
+def postgres_conninfo(url: str, ca: str | None) -> str:
+    """Return the connection string of ``url`` with what we add; raises ``ValueError``, which never quotes it."""
+    given = parsed_conninfo(url)
     mode = given.get("sslmode") or ("verify-full" if ca or given.get("sslrootcert") else "disable")
     if mode not in _SSLMODES:
         raise ValueError(
@@ -94,6 +101,8 @@ def postgres_conninfo(url: str, ca: str | None) -> str:
     given["sslmode"] = mode
     if ca:
         given["sslrootcert"] = ca
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - as above
+
     return make_conninfo("", **{**added, **given})
 
 
@@ -192,5 +201,5 @@ class Options(pydantic.BaseModel):
     @property
     def postgres_where(self) -> str:
         """The address of PostgreSQL for people, without secrets."""
-        given = conninfo_to_dict(self.conninfo)
+        given = parsed_conninfo(self.conninfo)
         return f"{given.get('host', 'localhost')}:{given.get('port', 5432)}/{given.get('dbname', '')}"

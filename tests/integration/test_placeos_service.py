@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
 from psycopg.conninfo import make_conninfo
 from tests.plugins.placeos.conftest import difference, furnish
+from tests.support import placeos_campus, placeos_history
 from tests.support.mosquitto import Mosquitto
 from tests.support.placeos_installation import Installation
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer
 from tests.support.service import Service, until
-from tests.support.subscriber import retained
+from tests.support.subscriber import Subscriber, retained
 
 from northbound.config import SiteOptions
 
@@ -29,7 +33,9 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def broker(tmp_path):
-    with Mosquitto(tmp_path / "broker") as made:
+    # Or a late subscriber of more than a thousand topics would not get them all.
+    lines = ("max_queued_messages 0", "max_inflight_messages 0")
+    with Mosquitto(tmp_path / "broker", config_lines=lines) as made:
         yield made
 
 
@@ -76,16 +82,16 @@ def on_broker(port: int) -> dict[str, object]:
     }
 
 
-def settled(installation: Installation, port: int) -> None:
+def settled(installation: Installation, port: int, within: float = 30, **how) -> None:
     last: list[str] = []
 
     def equal() -> bool:
-        wanted, found = installation.tree(), on_broker(port)
+        wanted, found = installation.tree(**how), on_broker(port)
         last[:] = [difference(found, wanted)]
         return wanted == found
 
     try:
-        until(equal, timeout=30)
+        until(equal, timeout=within)
     except AssertionError:
         raise AssertionError(last[0]) from None
 
@@ -157,3 +163,100 @@ def test_import_with_the_documented_rights(installation, tmp_path):
     assert done.returncode == 0, done.stderr
     assert service.call("check", "northbound.toml").returncode == 0
     installation.db.execute(f"DROP OWNED BY {user}")
+
+
+def test_case_12_a_broker_added_later_receives_the_current_state_and_the_others_nothing(installation, broker, tmp_path):
+    """PlaceOS's case 12: its own service does that for states only; here metadata come as well."""
+    service = Service(tmp_path, configuration(installation, broker.port))
+    with service, Mosquitto(tmp_path / "later") as later:
+        settled(installation, broker.port)
+        with Subscriber(broker.port, client_id="watcher") as watcher:
+            until(lambda: len(watcher.arrived) >= len(installation.tree()))
+            count = len(watcher.arrived)
+            added = f'[connectors.later]\ntype = "mqtt"\nurl = "mqtt://127.0.0.1:{later.port}"\n'
+            service.config.write_text(configuration(installation, broker.port) + added)
+            assert service.process is not None
+            service.process.send_signal(signal.SIGHUP)
+            settled(installation, later.port)
+            assert len(watcher.arrived) == count
+
+
+def test_people_of_the_user_table_do_not_leave(installation, broker, tmp_path):
+    installation.db.execute("""INSERT INTO "user" (id, name) VALUES ('user-1', 'Jane Quimby')""")
+    installation.set("mod-1", "host", '"booked by Jane Quimby until ten"')
+    rule = """
+[[privacy.rules]]
+name = "people"
+detect = ["staff"]
+action = "redact"
+placeholder = "[somebody]"
+[privacy.detectors.staff]
+type = "person"
+source = "building"
+"""
+    with Service(tmp_path, configuration(installation, broker.port) + rule) as service:
+        topic = "placeos/zone-org/state/zone-b1/zone-l1/_/sys-1/driver-d/Display/1/host"
+        until(lambda: on_broker(broker.port).get(topic) == "booked by [somebody] until ten")
+        assert "Quimby" not in service.log()
+
+
+@pytest.mark.slow
+def test_a_large_installation_lives_through_a_random_day(world, broker, tmp_path):
+    """Thousands of changes of rows and statuses; both databases restarted, connections cut, the service killed."""
+    postgres, redis = world
+    installation = Installation(postgres, redis)
+    campus = placeos_campus.make(0.05)
+    placeos_campus.write_rows(campus, postgres, installation.database)
+    placeos_campus.write_statuses(campus, redis.port)
+    rng = random.Random(5)
+    pools = placeos_history.Pools(0, 0, 0, 0)
+    pools.zones, pools.systems, pools.drivers, pools.modules = (
+        [row[0] for row in rows] for rows in (campus.zones, campus.systems, campus.drivers, campus.modules)
+    )
+    text = configuration(installation, broker.port).replace('type = "placeos"', 'type = "placeos"\nreread = "5s"')
+    text = text.replace("[site]", '[site]\norg = "fallback"')
+    service = Service(tmp_path, text)
+    breaks = ["redis", "postgres", "pubsub", "kill", "stop", "nothing"] * 3
+    rng.shuffle(breaks)
+    service.start()
+    for breaking in breaks:
+        for _ in range(250):
+            placeos_history.take(installation, placeos_history.step(rng, pools))
+        if breaking in ("kill", "stop"):
+            service.kill() if breaking == "kill" else service.stop()
+            for _ in range(50):
+                placeos_history.take(installation, placeos_history.step(rng, pools))
+            service.start()
+        elif breaking == "redis":
+            redis.stop()
+            redis.start()
+            installation.reconnect()
+        elif breaking == "postgres":
+            postgres.restart()
+            installation.reconnect()
+        elif breaking == "pubsub":
+            installation.status.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    with service:
+        settled(installation, broker.port, within=120, site_org="fallback")
+        assert len(on_broker(broker.port)) > 5_000
+    assert "Traceback" not in service.log()
+    installation.status.flushall()
+    installation.drop()
+
+
+@pytest.mark.slow
+def test_redis_gone_for_long_during_changes(installation, broker, tmp_path):
+    """It comes back from its file with other values; only those that differ are published."""
+    with Service(tmp_path, configuration(installation, broker.port)) as service:
+        settled(installation, broker.port)
+        with Subscriber(broker.port, client_id="watcher") as watcher:
+            until(lambda: len(watcher.arrived) >= len(installation.tree()))
+            installation.redis.stop()
+            until(lambda: "hung up" in service.log(), timeout=10)
+            time.sleep(30)  # so that the pauses between the attempts have grown to their longest
+            installation.redis.start()
+            installation.reconnect()
+            before = len(watcher.arrived)
+            installation.status.hset("status/mod-1", "volume", "55")
+            settled(installation, broker.port)
+            assert [message.topic.rpartition("/")[2] for message in watcher.arrived[before:]] == ["volume"]

@@ -11,6 +11,8 @@ import pytest
 from tests.support.intake import until
 
 from northbound import NorthboundError
+from northbound_placeos.follow import ask
+from northbound_placeos.models import Models
 
 ROOM = "placeos/zone-org/state/zone-b1/zone-l1/_/sys-1/driver-d"
 
@@ -203,6 +205,14 @@ async def test_reads_only_and_says_what_is_missing(service, postgres):
         service.installation.put("mod", "mod-1", custom_name="Granted")
         await service.settled()
     assert db.execute("SELECT count(*) FROM eventbus_cdc_events WHERE event_table = 'mod'").fetchone()[0] > 0
+
+
+async def test_nothing_could_be_written_even_with_the_right_to(service):
+    async def write(tables: Models) -> None:
+        await tables._fetch("INSERT INTO zone (id) VALUES ('zone-mine') RETURNING id")
+
+    with pytest.raises(NorthboundError, match="read-only transaction"):
+        await ask(service.source().config, write)
 
 
 async def test_people_are_those_of_the_user_table(service):
