@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections import defaultdict
+from contextlib import asynccontextmanager
 
 import pytest
 from tests.support.intake import until
@@ -81,6 +83,55 @@ async def test_changes_while_it_reads_are_neither_lost_nor_overtaken(service, co
     assert len(news) > 500
     # A renamed module is cleared at its old name: that is no step back.
     assert not [step for step in backwards(news) if step[2] is not None], backwards(news)[:5]
+
+
+@asynccontextmanager
+async def late_subscription(upstream: int, seconds: float):
+    """A proxy before Redis that holds back what a subscription hears; everything else goes through at once."""
+
+    async def pipe(reader, writer, late) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if b"PSUBSCRIBE" in data:
+                    late.append(True)
+                elif late and writer in answers:
+                    await asyncio.sleep(seconds)
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader, writer) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", upstream)
+        answers.add(writer)
+        under_way.append(writer)
+        late: list[bool] = []
+        await asyncio.gather(pipe(reader, up_writer, late), pipe(up_reader, writer, late))
+        for each in (writer, up_writer):
+            with contextlib.suppress(OSError):
+                await each.wait_closed()
+        under_way.remove(writer)
+
+    answers: set = set()
+    under_way: list = []
+    running = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with running:
+        yield running.sockets[0].getsockname()[1]
+        await until(lambda: not under_way)
+
+
+async def test_what_is_read_waits_for_what_was_published_before_it(service):
+    """The subscription is slow: the hash says 2 before the change to 1 has arrived."""
+    async with (
+        late_subscription(service.installation.redis.port, 0.4) as port,
+        service.running(redis=f"redis://127.0.0.1:{port}", coalesce="0s"),
+    ):
+        await service.settled()
+        service.news()
+        service.installation.set("mod-1", "volume", "1")
+        service.installation.set("mod-1", "volume", "2")
+        service.installation.put("mod", "mod-1", custom_name="Left")  # so that it is read at once
+        await service.settled()
+        await asyncio.sleep(1)  # whatever is still held back
+        assert [value for topic, value in service.news() if topic.endswith("Left/1/volume")] == [2]
 
 
 async def test_redis_gone_during_changes_and_back(service, caplog):
