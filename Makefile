@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
 BIN = $(VENV)/bin
+# Processes that share the tests: these mostly wait, for brokers, faults and deadlines.
+WORKERS ?= 5
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -30,7 +32,7 @@ demo: $(VENV)/.ready  ## set everything up and run the main job: make demo ARGS=
 	$(BIN)/northbound demo $(ARGS)
 
 test: $(VENV)/.ready $(PEERS)/.ready services lint  ## set everything up and run all tests
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.ready  ## style, types, import contracts
 	$(BIN)/ruff check
