@@ -245,7 +245,8 @@ def test_a_large_installation_lives_through_a_random_day(world, broker, tmp_path
 
 
 @pytest.mark.slow
-def test_redis_gone_for_long_during_changes(installation, broker, tmp_path):
+@pytest.mark.timeout(900)
+def test_redis_gone_for_ten_minutes_during_changes(installation, broker, tmp_path):
     """It comes back from its file with other values; only those that differ are published."""
     with Service(tmp_path, configuration(installation, broker.port)) as service:
         settled(installation, broker.port)
@@ -253,7 +254,7 @@ def test_redis_gone_for_long_during_changes(installation, broker, tmp_path):
             until(lambda: len(watcher.arrived) >= len(installation.tree()))
             installation.redis.stop()
             until(lambda: "hung up" in service.log(), timeout=10)
-            time.sleep(30)  # so that the pauses between the attempts have grown to their longest
+            time.sleep(600)
             installation.redis.start()
             installation.reconnect()
             before = len(watcher.arrived)

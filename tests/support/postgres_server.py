@@ -75,6 +75,21 @@ class PostgresServer:
         with self.connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def secure(self, certificate: Path, key: Path, password: str) -> None:
+        """Take connections over TLS with the password alone, from now on."""
+        with self.connect() as connection:
+            connection.execute(sql.SQL("ALTER USER postgres PASSWORD {}").format(sql.Literal(password)))
+        data = self._directory / "data"
+        for source, name in ((certificate, "server.crt"), (key, "server.key")):
+            (data / name).write_bytes(source.read_bytes())
+            (data / name).chmod(0o600)
+            if self._as:
+                shutil.chown(data / name, "postgres", "postgres")
+        with (data / "postgresql.conf").open("a") as file:
+            file.write("ssl = on\n")
+        (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+        self._control("restart", "-m", "fast")  # a crash would forget the password: nothing here is synced
+
     def start(self) -> Self:
         self._control("start")
         return self
