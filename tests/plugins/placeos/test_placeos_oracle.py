@@ -1,7 +1,8 @@
 """What PlaceOS's own tests state and what its code does, case by case (numbers as in the reference: 7.1 and 7.2).
 
 Cases about what is not a source's business stand elsewhere: 14 to 16 (who may sign in, tokens, keys) in
-tests/core/api/test_api_placeos_oracle.py, the filter's hashes with the privacy rules. 18 is about InfluxDB; here it is the same value as a message.
+tests/core/api/test_api_placeos_oracle.py, the filter's hashes with the privacy rules. 18 is about InfluxDB; here it
+is the same value as a message.
 """
 
 from __future__ import annotations
