@@ -4,7 +4,7 @@ VENV ?= .venv
 PEERS ?= .venv-peers
 BIN = $(VENV)/bin
 # Processes that share the tests: these mostly wait, for brokers, faults and deadlines.
-WORKERS ?= 5
+WORKERS ?= 4
 ARGS ?=
 
 .DEFAULT_GOAL := help

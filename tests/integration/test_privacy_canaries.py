@@ -415,12 +415,12 @@ def _check_searched(files: Sequence[Path]) -> None:
     print(f"searched {len(files)} files, {sum(path.stat().st_size for path in files):,} bytes")
 
 
-def test_no_canary_of_two_thousand_gets_past_the_default_policy(tmp_path):
-    go_through(tmp_path, "", DEFAULT_KINDS, 2000)
+def test_no_canary_of_a_thousand_gets_past_the_default_policy(tmp_path):
+    go_through(tmp_path, "", DEFAULT_KINDS, 1000)
 
 
-def test_no_canary_of_two_thousand_gets_past_a_strict_policy(tmp_path):
-    go_through(tmp_path, STRICT, STRICT_KINDS, 2000)
+def test_no_canary_of_a_thousand_gets_past_a_strict_policy(tmp_path):
+    go_through(tmp_path, STRICT, STRICT_KINDS, 1000)
 
 
 @pytest.mark.slow
