@@ -79,7 +79,7 @@ class Api:
         """Take the addresses and load the tree; raises :class:`NorthboundError` where that cannot be."""
         try:
             await self._begin()
-        except BaseException:
+        except BaseException:  # raised again: nothing stays open
             await self.close()
             raise
 
@@ -96,7 +96,7 @@ class Api:
                 except NorthboundError as error:
                     self.error = str(error)
                     log.error("%s; the API tries again in %g s", error, pause)  # noqa: TRY400 - said in words
-                except Exception as error:
+                except Exception as error:  # a defect here must not end delivery
                     self.error = f"{type(error).__name__}: {error}"
                     log.exception("the API failed; it begins again in %g s", pause)
                 await self._end()
@@ -230,7 +230,7 @@ class Api:
         try:
             self._broker.publish(messages)
             self._streams.publish(messages)
-        except Exception:
+        except Exception:  # a defect here must not reach the store that calls it
             log.exception("the API could not take in what was committed")
             self._deaf.set()
         if self._newer is not None:

@@ -65,7 +65,7 @@ async def _connect(proxy: ProxyAddress, host: str, port: int) -> socket.socket:
         await loop.sock_sendall(stream, "\r\n".join((*lines, "", "")).encode())
         head = await _head(loop, stream, proxy)
         _check(head, proxy, f"{host}:{port}")
-    except BaseException:
+    except BaseException:  # raised again: the socket does not stay open
         stream.close()
         raise
     return stream
@@ -83,7 +83,7 @@ async def _dialled(proxy: ProxyAddress) -> socket.socket:
         except OSError as error:
             stream.close()
             failure = error
-        except BaseException:
+        except BaseException:  # raised again: the socket does not stay open
             stream.close()
             raise
         else:
