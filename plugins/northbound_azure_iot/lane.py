@@ -83,7 +83,7 @@ class Lane:
             self._acknowledged = self._failed = False
             if twin is not None:
                 await twin.begin(client)
-        except BaseException:
+        except BaseException:  # raised again: the connection does not stay open
             await client.disconnect()
             raise
         self._client, self._twin = client, twin

@@ -122,7 +122,7 @@ async def test_eclipse_pahos_c_library_over_websocket(version):
         assert process.stdout is not None
         try:
             await site.until(lambda: site.broker.numbers().subscriptions)
-            await asyncio.sleep(0.5)  # SUBACK by itself: a packet that shares its message was once not printed in time
+            await asyncio.sleep(0.5)  # a known fault: what shares SUBACK's message is not read by this library
             site.broker.publish([value(TOPIC, "from the building")])
             await asyncio.wait_for(process.stdout.readuntil(b"from the building\n"), 30)
             status, _, errors = await run("paho_c_pub", "-t", "echo", "-q", 1, "-m", "hello", "-i", "speaker", *there)

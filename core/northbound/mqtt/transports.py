@@ -47,6 +47,6 @@ async def dial(options: ClientOptions, factory: Callable[[], asyncio.Protocol]) 
     if websocket is not None:
         try:
             await websocket.opened
-        except BaseException:
+        except BaseException:  # raised again: the connection does not stay open
             transport.abort()
             raise
