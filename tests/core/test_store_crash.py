@@ -66,7 +66,7 @@ def _size(path):
 
 def _run(folder, kill_after):
     """Run the service; kill it so long after it has begun to deliver. Returns whether it came to its end."""
-    before = _size(folder / "four")
+    before = _size(folder / "four") + 1  # the line end that it begins with
     with (folder / "stderr").open("ab") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-c", SERVICE, str(folder), str(COUNT), str(TOPICS)],
@@ -76,7 +76,7 @@ def _run(folder, kill_after):
         )
         if kill_after is not None:
             deadline = time.monotonic() + 20
-            while process.poll() is None and _size(folder / "four") == before and time.monotonic() < deadline:
+            while process.poll() is None and _size(folder / "four") <= before and time.monotonic() < deadline:
                 time.sleep(0.002)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(kill_after)

@@ -103,7 +103,8 @@ def test_latest_leaves_exactly_the_newest_value_of_each_topic(tmp_path):
         until(lambda: backlog_of(service) >= count, timeout=60, what="not taken in")
         until(lambda: "keeping the newest" in service.log(), what="it never grew too large")
         time.sleep(2.5)  # the bound is looked at every second; then nothing more comes
-        with Mosquitto(tmp_path, port=port), Subscriber(port) as recorder:
+        broker = Mosquitto(tmp_path, port=port, config_lines=["max_queued_messages 0"])  # it drops the newest of 1,000
+        with broker, Subscriber(port) as recorder:
             newest = list(range(count - topics, count))
 
             def last() -> list[int]:

@@ -11,7 +11,9 @@ from northbound.privacy.actions import Generalise, Hash, Keep, Mask, Redact, act
 from northbound.privacy.keys import Key, Keys
 from northbound.privacy.options import RuleOptions
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+TEXTS = st.text(CHARACTERS, min_size=1, max_size=40)
+LONG_TEXTS = st.text(CHARACTERS, min_size=9, max_size=40)  # shorter ones may by chance be hex digits of their hash
 BOB = "Bob@Example.com"
 CANONICAL = "bob@example.com"
 
@@ -57,9 +59,8 @@ def test_in_an_overlap_a_value_has_both_hashes_and_a_topic_one():
     assert made.forms == [("u:", Key("new").id, 32), ("u:", Key("old").id, 32)]
 
 
-@given(TEXTS)
+@given(LONG_TEXTS)
 def test_a_hash_never_contains_what_it_stands_for(text):
-    assume(len(text) > 8)  # shorter ones may by chance be hex digits
     assert text not in action("hash").text(text, None, None)
     assert text.casefold() not in action("hash").text(text, None, None)
 
