@@ -18,6 +18,7 @@ from tests.support.broker import People, Rules
 from benchmarks import fanout_load as load
 from northbound.api.broker import Broker
 from northbound.api.mqtt_socket import mqtt_endpoint
+from northbound.api.server import WebSocket
 from northbound.message import Message
 from northbound.mqtt_options import MqttOptions
 
@@ -60,7 +61,7 @@ async def main() -> None:
     broker = Broker(access=rules, authenticator=people, options=options)
     app = mqtt_endpoint(broker, people, rules, options)
     config = uvicorn.Config(
-        app, ws="websockets-sansio", ws_per_message_deflate=False, ws_max_size=1 << 20, lifespan="off",
+        app, ws=WebSocket, ws_per_message_deflate=False, ws_max_size=1 << 20, lifespan="off",
         log_level="error", access_log=False, backlog=4096,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -113,21 +113,28 @@ async def test_mosquittos_clients_over_tcp_and_tls(version, tmp_path):
 
 @pytest.mark.parametrize("version", ["31", "311", "5"])
 async def test_eclipse_pahos_c_library_over_websocket(version):
+    """It reads one packet of a message, and the next when something else comes: each must have a message of its own."""
     async with served() as site:
         there = ["-c", f"ws://127.0.0.1:{site.web_port}/api/mqtt", "-V", version, "-u", "ann", "-P", PASSWORD.decode()]
         listener = ["-t", "#", "-q", "2", "-i", "listener", *there]
+        site.broker.load([value(f"{TOPIC}/{number}", f"kept {number}") for number in range(300)])
         process = await asyncio.create_subprocess_exec(
             "stdbuf", "-oL", "paho_c_sub", *listener, stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
+
+        async def hears(*payloads):
+            for payload in payloads:
+                assert process.stdout is not None
+                await asyncio.wait_for(process.stdout.readuntil(payload.encode() + b"\n"), 10)
+
         try:
-            await site.until(lambda: site.broker.numbers().subscriptions)
-            await asyncio.sleep(0.5)  # a known fault: what shares SUBACK's message is not read by this library
-            site.broker.publish([value(TOPIC, "from the building")])
-            await asyncio.wait_for(process.stdout.readuntil(b"from the building\n"), 30)
+            await hears(*(f"kept {number}" for number in range(300)))
+            site.broker.publish([value(f"{TOPIC}/{number}", f"new {number}") for number in range(300)])
+            await hears(*(f"new {number}" for number in range(300)))
             status, _, errors = await run("paho_c_pub", "-t", "echo", "-q", 1, "-m", "hello", "-i", "speaker", *there)
             assert status == 0, errors
-            await asyncio.wait_for(process.stdout.readuntil(b"hello\n"), 30)
+            await hears("hello")
         finally:
             process.kill()
             await process.wait()

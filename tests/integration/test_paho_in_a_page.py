@@ -78,7 +78,7 @@ def test_paho_in_a_page_gets_every_value(browser, elsewhere, scene, version):
     begin = f"placeos/{ORG}/state/bld-harbour/lvl-2/area-west/"
     power = begin + "sys-7/drv-display/Display/1/power"
     browser.until(lambda _: power in browser.script("return seen"), "the present")
-    # A burst: the server joins what it may, and this library reads one packet a message with mqttv3.1.
+    # A burst: with mqttv3.1 this library reads one packet a message, and loses what else is in it.
     scene.tell(*(state("sys-7", "drv-sensor", "Burst", f"v{version}-{n}", n) for n in range(500)))
     wanted = {f"{begin}sys-7/drv-sensor/Burst/1/v{version}-{n}" for n in range(500)}
     browser.until(lambda _: wanted <= set(browser.script("return Object.keys(seen)")), "all 500")

@@ -14,6 +14,7 @@ import uvicorn
 from northbound.api.broker import Broker
 from northbound.api.identity import Grant, Identity, SignInRefused
 from northbound.api.mqtt_socket import MqttListener, mqtt_endpoint
+from northbound.api.server import WebSocket
 from northbound.message import Message
 from northbound.mqtt_options import MqttOptions
 from northbound.topics import TopicMatcher
@@ -103,7 +104,7 @@ async def served(*, options=None, access=None, people=None, origins=(), ssl=None
     server = uvicorn.Server(
         uvicorn.Config(
             wrap(app) if wrap else app,
-            ws="websockets-sansio",
+            ws=WebSocket,
             ws_per_message_deflate=False,
             ws_max_size=1024 * 1024,
             lifespan="off",

@@ -2,9 +2,7 @@
 
 Over WebSocket (section 6 of the specification) packets and messages need not fall together. From a client they are
 split and joined at will: MQTT.js sends one CONNECT as a dozen messages, so bytes are limited, not messages. To a client
-that asked for ``mqtt`` the packets of one turn of the event loop go in one message, which is worth a factor of four; to
-one that asked for ``mqttv3.1`` each packet goes in one of its own: the old Paho JavaScript reads one packet a message
-and loses the rest without a word.
+each packet goes in a message of its own, and the packets of one turn of the event loop in one write (see ``frames``).
 """
 
 from __future__ import annotations
@@ -12,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl as tls
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from northbound.api.broker import Broker
 from northbound.api.conversation import converse
+from northbound.api.frames import framed
 from northbound.api.identity import Access, Authenticator
 from northbound.mqtt_options import MqttOptions
 
@@ -26,10 +25,25 @@ AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, AsgiReceive, AsgiSend], Awaitable[None]]
 
+#: The ASGI extension under which a scope has a :class:`Transport`: our own, for ASGI has no word for either.
+TRANSPORT: Final = "northbound.transport"
+
 _SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")  # in the order of our liking
 _TEXT_REFUSED: Final = 1003  # RFC 6455, section 7.4.1: a kind of data that is not accepted
 _TRY_LATER: Final = 1013  # IANA's registry of close codes
 _READ: Final = 64 * 1024
+
+
+class Transport(Protocol):
+    """What a WebSocket of the server can do beyond ASGI."""
+
+    async def write_frames(self, data: bytes) -> None:
+        """Send whole frames, once there is room. Raises ``OSError`` when the client is gone."""
+        ...
+
+    def hang_up(self) -> None:
+        """End it at once: a close would wait for a client that does not read."""
+        ...
 
 
 def mqtt_endpoint(
@@ -40,7 +54,10 @@ def mqtt_endpoint(
     *,
     origins: Sequence[str] = (),
 ) -> AsgiApp:
-    """Return the ASGI application. ``origins`` are those of web pages that may connect, beside our own; ``*``: all."""
+    """Return the ASGI application, for a server whose scopes have a :class:`Transport`.
+
+    ``origins`` are those of web pages that may connect, beside our own; ``*``: all.
+    """
     allowed = frozenset(origin.rstrip("/").lower() for origin in origins)
 
     async def endpoint(scope: Scope, receive: AsgiReceive, send: AsgiSend) -> None:
@@ -57,7 +74,7 @@ def mqtt_endpoint(
             return
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
         client = scope.get("client")
-        wire = _WebSocket(receive, send, apart=offered[0] == "mqttv3.1")
+        wire = _WebSocket(receive, send, scope["extensions"][TRANSPORT])
         served = await converse(broker, authenticator, client[0] if client else "", wire)
         await wire.close(1000 if served else _TRY_LATER)
 
@@ -83,10 +100,10 @@ async def _respond(
 
 
 class _WebSocket:
-    def __init__(self, receive: AsgiReceive, send: AsgiSend, *, apart: bool) -> None:
+    def __init__(self, receive: AsgiReceive, send: AsgiSend, transport: Transport) -> None:
         self._receive = receive
         self._send = send
-        self._apart = apart
+        self._transport = transport
         self._close_code = 0
         self._gone = False
 
@@ -102,47 +119,18 @@ class _WebSocket:
         return bytes(data)
 
     async def write(self, pieces: Sequence[bytes]) -> None:
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        try:
-            if self._apart:
-                for packet in packets_of(data):
-                    await self._send({"type": "websocket.send", "bytes": packet})
-            else:
-                await self._send({"type": "websocket.send", "bytes": data})
-        except RuntimeError as error:  # uvicorn's word for it, where it has closed the WebSocket itself: a bad frame
-            raise ConnectionAbortedError(str(error)) from None
+        await self._transport.write_frames(framed(pieces))
 
     async def close(self, code: int) -> None:
         if not self._gone:
             try:
                 await self._send({"type": "websocket.close", "code": self._close_code or code})
-            except (OSError, RuntimeError):  # as above
+            except (OSError, RuntimeError):  # uvicorn's words for it, where it has closed the WebSocket itself
                 self._gone = True
 
     def abort(self) -> None:
-        # ASGI has no word for it, and a mere close waits for a client that does not read
-        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
         self._gone = True
-        if transport is not None:
-            transport.abort()
-
-
-def packets_of(data: bytes) -> Iterator[bytes]:
-    """Cut whole packets apart."""
-    at = 0
-    while at < len(data):
-        length = shift = 0
-        end = at + 1
-        while True:
-            byte = data[end]
-            end += 1
-            length |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        end += length
-        yield data[at:end]
-        at = end
+        self._transport.hang_up()
 
 
 class MqttListener:

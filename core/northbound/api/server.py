@@ -1,8 +1,9 @@
 """uvicorn as a guest: it owns neither the loop nor the signals, and keeps no connection for ever.
 
-Three things uvicorn leaves to its host are done here. It waits without end for the headers of a request and for the
-rest of a body that was answered early; ``BoundedProtocol`` hangs up then. It ends the process where it cannot listen;
-the sockets are made here. And cancelled, it drops everything; here it finishes the requests under way first.
+What uvicorn leaves to its host is done here. It waits without end for the headers of a request and for the rest of a
+body that was answered early; ``BoundedProtocol`` hangs up then. It ends the process where it cannot listen; the sockets
+are made here. Cancelled, it drops everything; here it finishes the requests under way first. And a WebSocket message
+costs it a write each; ``WebSocket`` lets an application write many at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from typing import Any, ClassVar, Final
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
+from northbound.api.mqtt_socket import TRANSPORT
 from northbound.errors import NorthboundError
 from northbound.serving import ApiOptions, ListenAddress
 
@@ -104,6 +109,26 @@ class BoundedProtocol(H11Protocol):
             self._deadline = None
 
 
+class WebSocket(WebSocketsSansIOProtocol):
+    """What ``mqtt_socket`` asks of a server beyond ASGI: see its ``Transport``."""
+
+    async def run_asgi(self) -> None:
+        """Serve the application."""
+        self.scope["extensions"][TRANSPORT] = self
+        await super().run_asgi()
+
+    async def write_frames(self, data: bytes) -> None:
+        """Send whole frames, once there is room. Raises ``OSError`` when the client is gone."""
+        await self.writable.wait()
+        if self.disconnected or self.conn.state is not State.OPEN:
+            raise ClientDisconnected
+        self.transport.write(data)
+
+    def hang_up(self) -> None:
+        """End it at once."""
+        self.transport.abort()
+
+
 class _Uvicorn(uvicorn.Server):
     """Runs in a task; cancelling it once is asking it to stop."""
 
@@ -146,7 +171,7 @@ class HttpServer:
         self._config = uvicorn.Config(
             app,
             http=protocol,
-            ws="websockets-sansio",
+            ws=WebSocket,
             ws_max_size=ws_max_size,
             ws_per_message_deflate=False,
             ws_ping_interval=_PING,

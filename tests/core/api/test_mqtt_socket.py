@@ -11,12 +11,13 @@ import pytest
 import trustme
 import websockets
 from tests.support.broker import PASSWORD, People, Rules, served, value
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from northbound import mqtt as m
 from northbound.api.broker import Broker
 from northbound.api.identity import SignInRefused
-from northbound.api.mqtt_socket import mqtt_endpoint, packets_of
+from northbound.api.mqtt_socket import TRANSPORT, mqtt_endpoint
 from northbound.mqtt_options import MqttOptions
 
 VERSIONS = (3, 4, 5)
@@ -142,25 +143,22 @@ async def test_packets_span_and_share_messages(version):
         assert {type(packet) for packet in got} == {m.Suback, m.Pingresp, m.Puback, m.Publish}
 
 
-async def test_packets_of_a_turn_are_joined_with_mqtt_and_apart_with_mqttv3_1():
-    async with served() as site, dial(site) as new, dial(site, ["mqttv3.1"]) as old:
-        joined, apart = await signed_in(new, client_id="new"), await signed_in(old, 3, client_id="old")
-        for web in (joined, apart):
-            await web.send(m.Subscribe(1, (m.Subscription("a/#", 1),)))
-            await web.got(1)
-            web.frames.clear()
-        site.broker.publish([value(f"a/{number}", b"x" * number) for number in range(20)])
-        await joined.got(20)
-        await apart.got(20)
-        assert len(joined.frames) == 1
-        assert len(apart.frames) == 20
-        for frame in apart.frames:
-            assert len(m.Decoder(4).feed(frame)) == 1
-
-
-def test_packets_are_cut_apart_at_their_lengths():
-    packets = [m.encode(m.Publish("a", bytes(size)), 4) for size in (0, 100, 127, 128, 20_000, 3_000_000)]
-    assert list(packets_of(b"".join(packets))) == packets
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("subprotocol", ["mqtt", "mqttv3.1"])
+async def test_each_packet_goes_in_a_message_of_its_own(subprotocol, qos):
+    """What comes in one turn of the loop, too: answers, the present, and messages that many receivers share."""
+    async with served() as site, dial(site, [subprotocol]) as one, dial(site, [subprotocol]) as other:
+        site.broker.load([value(f"a/{number}", b"x" * number) for number in range(100, 130)])
+        webs = [await signed_in(ws, 4, client_id=name) for name, ws in (("one", one), ("other", other))]
+        for web in webs:
+            await web.send(m.Subscribe(1, (m.Subscription("a/#", qos),)), m.Pingreq())
+            await web.got(32)
+        site.broker.publish([value(f"a/{number}", b"y" * number) for number in range(200)])
+        for web in webs:
+            await web.got(200)
+            assert len(web.frames) == 233
+            for frame in web.frames:
+                assert len(m.Decoder(4).feed(frame)) == 1
 
 
 @pytest.mark.parametrize(("version", "code"), [(3, 4), (4, 4), (5, 134)])
@@ -308,11 +306,15 @@ async def test_a_websocket_that_its_server_has_closed_already_is_lost():
 
     async def send(event):
         if event["type"] != "websocket.accept":
-            raise RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
+            raise RuntimeError("Unexpected ASGI message 'websocket.close', after sending 'websocket.close'.")
+
+    class Closed:
+        async def write_frames(self, data):  # noqa: ARG002 - as the real one
+            raise ClientDisconnected
 
     app = mqtt_endpoint(broker, people, Rules(), MqttOptions())
     scope = {"type": "websocket", "headers": [], "subprotocols": ["mqtt"], "client": ("192.0.2.1", 1)}
-    await asyncio.wait_for(app(scope, said.get, send), 10)
+    await asyncio.wait_for(app(scope | {"extensions": {TRANSPORT: Closed()}}, said.get, send), 10)
     assert broker.numbers().connections == 0
 
 
