@@ -18,7 +18,7 @@ from tests.support.broker import People, Rules
 from benchmarks import fanout_load as load
 from northbound.api.broker import Broker
 from northbound.api.mqtt_socket import mqtt_endpoint
-from northbound.api.server import WebSocket
+from northbound.api.websocket import WebSocket
 from northbound.message import Message
 from northbound.mqtt_options import MqttOptions
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import pydantic
@@ -13,52 +12,11 @@ from pydantic import ByteSize, ConfigDict, Field
 
 from northbound.admission import AccessOptions, AuthOptions
 from northbound.fields import ConfigPath, Duration, Size
+from northbound.hosting import ListenAddress, ListenAddresses
 from northbound.mqtt_options import MqttOptions
-
-_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\[\]:/\s]+)):(?P<port>[0-9]{1,5})")
-_HOW: Final = "write host:port, such as '127.0.0.1:8080' or '[::1]:8080'; port 0 is any free one"
 
 #: What somebody publishes joins the live tree; ``"north"``: it is also stored and delivered, like a source's.
 Publish = Literal["live", "north"]
-
-
-class ListenAddress(NamedTuple):
-    """Where to listen."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> ListenAddress:
-        """Return what ``"127.0.0.1:8080"`` or ``"[::1]:8080"`` says; raises ``ValueError``."""
-        match = _ADDRESS.fullmatch(text)
-        if match is None or int(match["port"]) > 65_535:
-            raise ValueError(_HOW)
-        if match["six"]:
-            ipaddress.IPv6Address(match["six"])
-        return cls(match["six"] or match["host"], int(match["port"]))
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine reaches it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _address(text: str) -> str:
-    ListenAddress.parse(text)
-    return text
 
 
 def _network(text: str) -> str:
@@ -73,23 +31,17 @@ def _origin(text: str) -> str:
     return text
 
 
-_Address = Annotated[str, pydantic.AfterValidator(_address)]
-_Addresses = Annotated[
-    tuple[_Address, ...], pydantic.BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...])
-]
-
-
 class ApiOptions(pydantic.BaseModel):
     """The live tree for applications: MQTT over WebSocket, HTTP, the dashboard. Without this table there is none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    listen: _Addresses = Field(
+    listen: ListenAddresses = Field(
         ("127.0.0.1:8080",), max_length=16, description="Where to listen: host:port, or several."
     )
     certificate: ConfigPath | None = Field(None, description="PEM file of the certificate and its chain, for TLS.")
     private_key: ConfigPath | None = Field(None, description="PEM file of the certificate's private key.")
-    mqtt_listen: _Addresses = Field(
+    mqtt_listen: ListenAddresses = Field(
         (), max_length=16, description="Where to listen for MQTT without WebSocket; TLS where there is a certificate."
     )
     trusted_proxies: tuple[Annotated[str, pydantic.AfterValidator(_network)], ...] = Field(

@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from datetime import timedelta
-from typing import Annotated, Any, NamedTuple
 
 import pydantic
 from pydantic import ByteSize, ConfigDict, Field, SecretStr
 
 from northbound import ConfigPath, Duration
+from northbound.hosting import ListenAddress, ListenAddresses
 
-_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\[\]:/\s]+)):(?P<port>[0-9]{1,5})")
 _SHORTEST_TOKEN = 16
-
-
-class Address(NamedTuple):
-    """Where to listen."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Return what ``"127.0.0.1:8080"`` or ``"[::1]:8080"`` says; raises ``ValueError``."""
-        match = _ADDRESS.fullmatch(text)
-        if match is None or int(match["port"]) > 65_535:
-            raise ValueError("write host:port, such as '127.0.0.1:8080' or '[::1]:8080'; port 0 is any free one")
-        host = match["six"] or match["host"]
-        if match["six"]:
-            ipaddress.IPv6Address(host)
-        return cls(host, int(match["port"]))
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine reaches it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _address(text: str) -> str:
-    Address.parse(text)
-    return text
 
 
 class Options(pydantic.BaseModel):
@@ -58,10 +18,9 @@ class Options(pydantic.BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    listen: Annotated[
-        tuple[Annotated[str, pydantic.AfterValidator(_address)], ...],
-        pydantic.BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]),
-    ] = Field(("127.0.0.1:8080",), min_length=1, max_length=16, description="Where to listen: host:port, or several.")
+    listen: ListenAddresses = Field(
+        ("127.0.0.1:8080",), min_length=1, max_length=16, description="Where to listen: host:port, or several."
+    )
     on_api: bool = Field(
         False,
         description="true: served where [api] listens; 'listen' and the keys of TLS do not count.",
@@ -118,6 +77,6 @@ class Options(pydantic.BaseModel):
         return self
 
     @property
-    def addresses(self) -> tuple[Address, ...]:
+    def addresses(self) -> tuple[ListenAddress, ...]:
         """Where to listen."""
-        return tuple(map(Address.parse, self.listen))
+        return tuple(map(ListenAddress.parse, self.listen))

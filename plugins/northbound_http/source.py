@@ -8,7 +8,8 @@ from typing import ClassVar, Final
 import pydantic
 
 import northbound
-from northbound_http.options import Address, Options
+from northbound.hosting import ListenAddress
+from northbound_http.options import Options
 
 #: Where events are taken.
 PATH: Final = "/api/events"
@@ -21,7 +22,7 @@ class HttpSource(northbound.Source):
     config: Options
 
     #: Where it listens, with the ports that 0 became; empty while it does not.
-    addresses: tuple[Address, ...] = ()
+    addresses: tuple[ListenAddress, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -33,17 +34,20 @@ class HttpSource(northbound.Source):
 
     async def run(self, intake: northbound.Intake) -> None:
         """Serve until cancelled, then finish the requests under way."""
-        from northbound_http.app import build  # noqa: PLC0415 - starlette, only where it is configured
-        from northbound_http.server import serve  # noqa: PLC0415 - uvicorn, only where it is configured
+        from northbound.hosting.server import HttpServer  # noqa: PLC0415 - uvicorn, only where it is configured
+        from northbound_http.app import build  # noqa: PLC0415 - starlette, likewise
 
         app = build(intake, self.config)
         if self.config.on_api:
             with intake.mounted(PATH, app):
                 await asyncio.Event().wait()  # until cancelled
+        server = HttpServer(app, self.config)
+        await server.bind()
+
+        def started() -> None:
+            self.addresses = server.addresses
+
         try:
-            await serve(app, self.config, self._started)
+            await server.serve(started)
         finally:
             self.addresses = ()
-
-    def _started(self, addresses: tuple[Address, ...]) -> None:
-        self.addresses = addresses

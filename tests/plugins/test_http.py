@@ -19,11 +19,11 @@ from pydantic import ValidationError
 from tests.support.intake import RecordingIntake, running, until
 
 from northbound import NorthboundError, StoreFull
+from northbound.hosting.server import _FULL
 from northbound.loading import load_file
 from northbound.registry import Registry
 from northbound_http import HttpSource, Options
 from northbound_http.bucket import Bucket
-from northbound_http.server import _FULL
 
 HERE = Path(__file__).parents[2] / "plugins" / "northbound_http"
 TOKEN = "a-token-that-nobody-guesses"
@@ -421,7 +421,7 @@ async def test_requests_under_way_are_finished_when_it_stops():
 
 
 async def test_requests_that_do_not_finish_are_told_when_it_stops(monkeypatch, caplog):
-    monkeypatch.setattr("northbound_http.server.GRACE", 0.2)
+    monkeypatch.setattr("northbound.hosting.server.GRACE", 0.2)
     async with serving(RecordingIntake(automatic=False)) as client:
         posting = asyncio.create_task(client.post("/api/events", content=line(1)))
         await until(lambda: client.intake.batches)

@@ -14,7 +14,7 @@ import uvicorn
 from northbound.api.broker import Broker
 from northbound.api.identity import Grant, Identity, SignInRefused
 from northbound.api.mqtt_socket import MqttListener, mqtt_endpoint
-from northbound.api.server import WebSocket
+from northbound.api.websocket import WebSocket
 from northbound.message import Message
 from northbound.mqtt_options import MqttOptions
 from northbound.topics import TopicMatcher

@@ -22,14 +22,16 @@ from northbound.api.broker import Broker
 from northbound.api.identity import Identity
 from northbound.api.mqtt_socket import MqttListener, mqtt_endpoint
 from northbound.api.pages import App
-from northbound.api.server import HttpServer
 from northbound.api.signin import SignIn
 from northbound.api.sourcekeys import Lookup
 from northbound.api.stream import Streams
+from northbound.api.websocket import WebSocket
 from northbound.config import SiteOptions
 from northbound.errors import NorthboundError
+from northbound.hosting import ListenAddress
+from northbound.hosting.server import HttpServer
 from northbound.message import Message
-from northbound.serving import ApiOptions, ListenAddress
+from northbound.serving import ApiOptions
 from northbound.status import Status
 from northbound.store import SqliteStore
 from northbound.store.present import present
@@ -161,7 +163,12 @@ class Api:
         self._broker.on_publish = self._published
         self._broker.system = self._system_topics
         server = self._server = HttpServer(
-            build(self._served()), self.options, ws_max_size=_JOINED * int(self.options.mqtt.packet_bytes)
+            build(self._served()),
+            self.options,
+            websocket=WebSocket,
+            ws_max_size=_JOINED * int(self.options.mqtt.packet_bytes),
+            trusted_proxies=self.options.trusted_proxies,
+            table="api",
         )
         await server.bind()
         await self._load()

@@ -309,7 +309,7 @@ async def test_a_websocket_that_its_server_has_closed_already_is_lost():
             raise RuntimeError("Unexpected ASGI message 'websocket.close', after sending 'websocket.close'.")
 
     class Closed:
-        async def write_frames(self, data):  # noqa: ARG002 - as the real one
+        async def write_frames(self, data):
             raise ClientDisconnected
 
     app = mqtt_endpoint(broker, people, Rules(), MqttOptions())

@@ -1,9 +1,8 @@
 """uvicorn as a guest: it owns neither the loop nor the signals, and keeps no connection for ever.
 
-What uvicorn leaves to its host is done here. It waits without end for the headers of a request and for the rest of a
-body that was answered early; ``BoundedProtocol`` hangs up then. It ends the process where it cannot listen; the sockets
-are made here. Cancelled, it drops everything; here it finishes the requests under way first. And a WebSocket message
-costs it a write each; ``WebSocket`` lets an application write many at once.
+Three things uvicorn leaves to its host are done here. It waits without end for the headers of a request and for the
+rest of a body that was answered early; ``BoundedProtocol`` hangs up then. It ends the process where it cannot listen;
+the sockets are made here. And cancelled, it drops everything; here it finishes the requests under way first.
 """
 
 from __future__ import annotations
@@ -13,17 +12,15 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, ClassVar, Final
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar, Final, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.protocol import State
 
-from northbound.api.mqtt_socket import TRANSPORT
 from northbound.errors import NorthboundError
-from northbound.serving import ApiOptions, ListenAddress
+from northbound.hosting import ListenAddress
 
 #: Seconds that requests under way have to finish when the service stops.
 GRACE: Final = 5
@@ -32,6 +29,7 @@ KEEP_ALIVE: Final = 30
 #: Seconds between two pings of an idle WebSocket, and again until its answer: who never reads is gone after both.
 _PING: Final = 60
 
+_UNUSABLE: Final = "certificate and private_key cannot be used: {}; check both files"
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 48\r\n"
     b'retry-after: 1\r\nconnection: close\r\n\r\n{"error":"too many connections are open: later"}'
@@ -109,26 +107,6 @@ class BoundedProtocol(H11Protocol):
             self._deadline = None
 
 
-class WebSocket(WebSocketsSansIOProtocol):
-    """What ``mqtt_socket`` asks of a server beyond ASGI: see its ``Transport``."""
-
-    async def run_asgi(self) -> None:
-        """Serve the application."""
-        self.scope["extensions"][TRANSPORT] = self
-        await super().run_asgi()
-
-    async def write_frames(self, data: bytes) -> None:
-        """Send whole frames, once there is room. Raises ``OSError`` when the client is gone."""
-        await self.writable.wait()
-        if self.disconnected or self.conn.state is not State.OPEN:
-            raise ClientDisconnected
-        self.transport.write(data)
-
-    def hang_up(self) -> None:
-        """End it at once."""
-        self.transport.abort()
-
-
 class _Uvicorn(uvicorn.Server):
     """Runs in a task; cancelling it once is asking it to stop."""
 
@@ -155,13 +133,61 @@ class _Uvicorn(uvicorn.Server):
             await self.farewell()
 
 
-class HttpServer:
-    """Serves one application. Make it, :meth:`bind` it, then :meth:`serve`; ``addresses`` are those bound."""
+class Hosting(Protocol):
+    """The options of whoever listens; both a table of the configuration and a source's own have them."""
 
-    def __init__(self, app: Any, options: ApiOptions, *, ws_max_size: int) -> None:
+    @property
+    def addresses(self) -> Sequence[ListenAddress]:
+        """Where to listen."""
+        ...
+
+    @property
+    def certificate(self) -> Path | None:
+        """PEM file of the certificate and its chain, for TLS."""
+        ...
+
+    @property
+    def private_key(self) -> Path | None:
+        """PEM file of its key."""
+        ...
+
+    @property
+    def request_timeout(self) -> timedelta:
+        """How long a client may take for its headers, and again for reading its answer."""
+        ...
+
+    @property
+    def max_connections(self) -> int:
+        """Open connections; beyond it the answer is 503."""
+        ...
+
+
+async def _nothing() -> None:
+    pass
+
+
+class HttpServer:
+    """Serves one application. Make it, :meth:`bind` it, then :meth:`serve`; ``addresses`` are those bound.
+
+    ``websocket`` is a protocol of uvicorn's for WebSockets, without which there are none; their messages may have
+    ``ws_max_size`` bytes. What ``trusted_proxies`` say of a client's address is believed. Errors name the ``table`` of
+    the configuration.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        options: Hosting,
+        *,
+        websocket: type[asyncio.Protocol] | None = None,
+        ws_max_size: int = 0,
+        trusted_proxies: Sequence[str] = (),
+        table: str = "",
+    ) -> None:
         self.addresses: tuple[ListenAddress, ...] = ()
         self.ssl: ssl.SSLContext | None = None
         self._options = options
+        self._table = f"[{table}] " if table else ""
         self._sockets: list[socket.socket] = []
         protocol = type(
             "Protocol",
@@ -171,7 +197,7 @@ class HttpServer:
         self._config = uvicorn.Config(
             app,
             http=protocol,
-            ws=WebSocket,
+            ws=websocket or "none",
             ws_max_size=ws_max_size,
             ws_per_message_deflate=False,
             ws_ping_interval=_PING,
@@ -181,8 +207,8 @@ class HttpServer:
             access_log=False,
             log_level="warning",
             server_header=False,
-            proxy_headers=bool(options.trusted_proxies),
-            forwarded_allow_ips=list(options.trusted_proxies),
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(trusted_proxies),
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACE,
             ssl_certfile=options.certificate,
@@ -194,9 +220,12 @@ class HttpServer:
         try:
             self._config.load()
         except (OSError, ssl.SSLError) as error:
-            raise _unusable(error) from None
+            raise NorthboundError(f"{self._table}{_UNUSABLE.format(error)}") from None
         self.ssl = self._config.ssl
-        self._sockets = await _bind(self._options.addresses)
+        try:
+            self._sockets = await _bind(self._options.addresses)
+        except NorthboundError as error:
+            raise NorthboundError(f"{self._table}{error}") from None
         self.addresses = tuple(ListenAddress(*sock.getsockname()[:2]) for sock in self._sockets)
 
     def renew_certificate(self) -> None:
@@ -209,9 +238,9 @@ class HttpServer:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.certificate, options.private_key)
             self.ssl.load_cert_chain(options.certificate, options.private_key)
         except (OSError, ssl.SSLError) as error:
-            raise _unusable(error) from None
+            raise NorthboundError(f"{self._table}{_UNUSABLE.format(error)}") from None
 
-    async def serve(self, started: Callable[[], None], farewell: Callable[[], Awaitable[None]]) -> None:
+    async def serve(self, started: Callable[[], None], farewell: Callable[[], Awaitable[None]] = _nothing) -> None:
         """Serve until cancelled; then ``farewell`` ends what would never end, and the requests under way finish."""
         server = _Uvicorn(self._config)
         server.when_started = started
@@ -231,10 +260,6 @@ class HttpServer:
         """Let go of the addresses."""
         for sock in self._sockets:
             sock.close()
-
-
-def _unusable(error: Exception) -> NorthboundError:
-    return NorthboundError(f"[api] certificate and private_key cannot be used: {error}; check both files")
 
 
 async def _bind(addresses: Sequence[ListenAddress]) -> list[socket.socket]:
@@ -257,5 +282,5 @@ async def _bind(addresses: Sequence[ListenAddress]) -> list[socket.socket]:
         for sock in sockets:
             sock.close()
         remedy = "is the port free, and the address one of this machine?"
-        raise NorthboundError(f"[api] cannot listen on {host}:{port}: {error.strerror or error}; {remedy}") from None
+        raise NorthboundError(f"cannot listen on {host}:{port}: {error.strerror or error}; {remedy}") from None
     return sockets
