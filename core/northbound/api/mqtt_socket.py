@@ -25,8 +25,8 @@ AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, AsgiReceive, AsgiSend], Awaitable[None]]
 
-#: The ASGI extension under which a scope has a :class:`Transport`: our own, for ASGI has no word for either.
-TRANSPORT: Final = "northbound.transport"
+#: The ASGI extension by which a scope has a :class:`Transport`: our own, for ASGI has no word for what it does.
+EXTENSION: Final = "northbound"
 
 _SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")  # in the order of our liking
 _TEXT_REFUSED: Final = 1003  # RFC 6455, section 7.4.1: a kind of data that is not accepted
@@ -74,7 +74,7 @@ def mqtt_endpoint(
             return
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
         client = scope.get("client")
-        wire = _WebSocket(receive, send, scope["extensions"][TRANSPORT])
+        wire = _WebSocket(receive, send, scope["extensions"][EXTENSION]["transport"])
         served = await converse(broker, authenticator, client[0] if client else "", wire)
         await wire.close(1000 if served else _TRY_LATER)
 

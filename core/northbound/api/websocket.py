@@ -6,7 +6,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
-from northbound.api.mqtt_socket import TRANSPORT
+from northbound.api.mqtt_socket import EXTENSION
 
 
 class WebSocket(WebSocketsSansIOProtocol):
@@ -14,7 +14,7 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     async def run_asgi(self) -> None:
         """Serve the application."""
-        self.scope["extensions"][TRANSPORT] = self
+        self.scope["extensions"][EXTENSION] = {"transport": self}
         await super().run_asgi()
 
     async def write_frames(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from northbound import mqtt as m
 from northbound.api.broker import Broker
 from northbound.api.identity import SignInRefused
-from northbound.api.mqtt_socket import TRANSPORT, mqtt_endpoint
+from northbound.api.mqtt_socket import EXTENSION, mqtt_endpoint
 from northbound.mqtt_options import MqttOptions
 
 VERSIONS = (3, 4, 5)
@@ -314,7 +314,7 @@ async def test_a_websocket_that_its_server_has_closed_already_is_lost():
 
     app = mqtt_endpoint(broker, people, Rules(), MqttOptions())
     scope = {"type": "websocket", "headers": [], "subprotocols": ["mqtt"], "client": ("192.0.2.1", 1)}
-    await asyncio.wait_for(app(scope | {"extensions": {TRANSPORT: Closed()}}, said.get, send), 10)
+    await asyncio.wait_for(app(scope | {"extensions": {EXTENSION: {"transport": Closed()}}}, said.get, send), 10)
     assert broker.numbers().connections == 0
 
 
