@@ -9,9 +9,7 @@ from __future__ import annotations
 
 def covers(wide: str, narrow: str) -> bool:
     """Whether every topic that matches ``narrow`` matches ``wide``."""
-    outer, inner = wide.split("/"), narrow.split("/")
-    if inner == ["#"]:
-        inner = ["+", "#"]  # every topic has a first level, so that they say the same
+    outer, inner = _levels(wide), _levels(narrow)
     for position, level in enumerate(inner):
         ours = outer[position] if position < len(outer) else None
         hidden = position == 0 and level.startswith("$")
@@ -29,7 +27,7 @@ def covers(wide: str, narrow: str) -> bool:
 
 def overlap(one: str, other: str) -> bool:
     """Whether some topic matches both."""
-    left, right = one.split("/"), other.split("/")
+    left, right = _levels(one), _levels(other)
     for position in range(max(len(left), len(right))):
         a = left[position] if position < len(left) else None
         b = right[position] if position < len(right) else None
@@ -44,6 +42,13 @@ def overlap(one: str, other: str) -> bool:
         elif a != b:
             return False
     return True
+
+
+def _levels(topic_filter: str) -> list[str]:
+    levels = topic_filter.split("/")
+    if levels in (["#"], ["", "#"]):
+        levels.insert(-1, "+")  # they say the same: no topic has no level, and none is empty [MQTT-4.7.3-1]
+    return levels
 
 
 def prefix_of(topic_filter: str) -> str | None:
