@@ -7,8 +7,11 @@ BIN = $(VENV)/bin
 WORKERS ?= 4
 ARGS ?=
 
+# Hundreds of processes of the tests import the same modules: each would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench corpus slow services constraints clean
+.PHONY: help demo test collect lint format docs bench corpus slow services constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,8 +34,13 @@ services:
 demo: $(VENV)/.ready  ## set everything up and run the main job: make demo ARGS="--duration 20"
 	$(BIN)/northbound demo $(ARGS)
 
-test: $(VENV)/.ready $(PEERS)/.ready services lint  ## set everything up and run all tests
+test:  ## set everything up and run all tests
+	@$(MAKE) --no-print-directory -j3 services $(VENV)/.ready $(PEERS)/.ready
+	@$(MAKE) --no-print-directory -j2 lint collect
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+collect: $(VENV)/.ready  # compiles the tests, once for all workers; what is wrong with them is told by the tests
+	@-$(BIN)/python -m pytest --collect-only -qq -m "not slow" > /dev/null
 
 lint: $(VENV)/.ready  ## style, types, import contracts
 	$(BIN)/ruff check
@@ -47,8 +55,8 @@ format: $(VENV)/.ready  ## put the sources in form
 docs: $(VENV)/.ready  ## write the generated reference anew
 	$(BIN)/python scripts/reference.py
 
-slow: $(VENV)/.ready $(PEERS)/.ready services  ## the long fault and soak runs
-	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+slow: $(VENV)/.ready $(PEERS)/.ready services  ## the long fault and soak runs, and new examples for every property
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "slow or hypothesis" --timeout 1800 $(ARGS)
 
 corpus: $(VENV)/.ready  ## precision and recall of the privacy detectors, every miss listed
 	$(BIN)/python -m tests.support.corpus $(ARGS)

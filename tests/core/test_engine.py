@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound.engine import Engine
 from northbound.events import LATEST_TIME, Cleared, Metadata, State, event_at
@@ -167,7 +168,7 @@ def test_a_refused_event_leaves_the_others_in_order_with_their_positions():
     assert ENGINE.process([], NOW) == ([], [], 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=30))
 def test_every_event_is_either_a_message_or_a_refusal(plan):
     events = [state(number, index=1 if good else 0) for good, number in plan]

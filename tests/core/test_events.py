@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound.errors import EventRefused
 from northbound.events import Cleared, EventDecoder, Metadata, State, event_at
@@ -217,7 +218,7 @@ def decode(text):
         assert isinstance(event, State | Metadata | Cleared)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.binary(max_size=60) | st.text(max_size=40))
 @example(b'{"\xff":1}')
 @example("\udfff")
@@ -251,7 +252,7 @@ SNIPPETS = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(
     st.sampled_from(GOOD),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), st.sampled_from(SNIPPETS)), min_size=1, max_size=4),
@@ -270,13 +271,13 @@ some_json = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.dictionaries(st.sampled_from([*STATE, "id", "metadata", "more"]), some_json), st.sampled_from([*GOOD, b"{}"]))
 def test_wrong_types_anywhere_never_crash(changes, base):
     decode(json.dumps(json.loads(base) | changes))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.lists(st.sampled_from([*GOOD, b"", b"  ", b"{", b"\xff", b'{"kind":1}']), max_size=12))
 def test_every_line_is_an_event_a_reason_or_blank(lines):
     events, refused = DECODER.decode_all(lines)

@@ -8,6 +8,7 @@ import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound.fields import ConfigPath, Duration, Size, TopicFilter, format_duration, parse_duration
 
@@ -114,14 +115,14 @@ def test_durations_are_written_in_the_largest_whole_unit(seconds, text):
     assert format_duration(timedelta(seconds=seconds)) == text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.integers(0, TEN_YEARS * 1000))
 def test_what_is_written_is_read_back(milliseconds):
     duration = timedelta(milliseconds=milliseconds)
     assert parse_duration(format_duration(duration)) == duration
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.text("0123456789.smhdw in", max_size=12) | st.integers() | st.floats() | st.text())
 def test_nothing_but_a_value_error_escapes(written):
     try:

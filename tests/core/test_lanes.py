@@ -6,6 +6,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound import Lanes, NotConnected, Outgoing, PartialDelivery, Rejected
 
@@ -159,7 +160,7 @@ def test_there_is_no_lane_without_a_connection():
         Lanes([])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=6), min_size=1, max_size=8),
     st.integers(1, 4),

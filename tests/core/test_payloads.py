@@ -10,6 +10,7 @@ from collections import OrderedDict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound.errors import EventRefused
 from northbound.payloads import PayloadFormat, to_json
@@ -97,21 +98,21 @@ def test_placeos_7_2_null_is_a_value_and_no_tombstone():
     assert PLACEOS.state_writer()(to_json(None), TIME) == b'{"time":1700000000,"value":null}'
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(json_values, st.integers(0, 2**48), st.sampled_from([DOCUMENTED, PLACEOS, PayloadFormat(value="json")]))
 def test_what_was_written_is_read(value, time, form):
     text = to_json(value)
     assert form.read_state(form.state_writer()(text, time)) == (value, text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.dictionaries(st.sampled_from(["name", "id", "zones"]), json_values), st.sampled_from([DOCUMENTED, PLACEOS]))
 def test_an_entity_that_was_written_is_read(entity, form):
     text = to_json(form.in_order(entity))
     assert form.read_metadata(form.metadata_writer()(text, TIME)) == (entity, text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(json_values, st.integers(0, 2**48))
 def test_a_consumer_reads_back_what_went_in(value, time):
     documented = json.loads(DOCUMENTED.state_writer()(to_json(value), time))
@@ -122,7 +123,7 @@ def test_a_consumer_reads_back_what_went_in(value, time):
     assert json.loads(placeos) == {"time": time // 1000, "value": value}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.dictionaries(st.sampled_from(["name", "id", "zones", "email"]), json_values))
 def test_an_entity_keeps_everything_with_its_name_first(entity):
     written = json.loads(DOCUMENTED.metadata_writer()(to_json(DOCUMENTED.in_order(entity)), TIME))

@@ -9,6 +9,7 @@ import pytest
 import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound.errors import NotConnected, Rejected, Unauthorised, Unavailable
 from northbound.retry import LONGEST_RETRY_AFTER, UNAUTHORISED_INITIAL, Backoff, RetryPolicy
@@ -62,7 +63,7 @@ def test_success_starts_over():
     assert waits(backoff, 2) == [0.5, 1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(
     st.floats(0.001, 100),
     st.floats(0.001, 1000),

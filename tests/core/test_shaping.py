@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound.config import ConnectorOptions
 from northbound.connector import Connector
@@ -85,7 +86,7 @@ def test_nasty_addresses_come_back_exactly(text, address):
     assert values == plain(address)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(TEMPLATES), addresses)
 @example(AWS, NASTY[0])
 def test_any_address_comes_back_exactly(text, address):
@@ -98,14 +99,14 @@ def test_any_address_comes_back_exactly(text, address):
     assert values == plain(address)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.sampled_from(TEMPLATES), addresses, addresses)
 def test_two_addresses_never_share_a_shaped_topic(text, one, other):
     template = Template(text, NAMES)
     assert (template.fill(escaped(one)) == template.fill(escaped(other))) == (one == other)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.sampled_from(TEMPLATES), st.text(st.sampled_from("/_.-%2E5FoxAé"), max_size=40))
 def test_another_s_topic_has_no_inverse(text, topic):
     template = Template(text, NAMES)
@@ -224,7 +225,7 @@ def test_each_kind_has_its_template():
     assert Shaper(SCHEME, Limits(), topic=AWS).shape(METADATA, 1).topic == METADATA.topic
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(addresses)
 def test_shaping_and_inverse_are_exact(address):
     out = Shaper(SCHEME, Limits(), topic=AWS).shape(message_of(address), 1)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.examples import examples
 from tests.support.intake import until
 from tests.support.oracle import check_file
 
@@ -257,7 +258,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestStoreMachine.settings = settings(max_examples=examples(25), stateful_step_count=30)
 
 
 # files that are not a sound store of ours

@@ -5,6 +5,7 @@ import unicodedata
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound.errors import EventRefused
 from northbound.message import Address
@@ -145,7 +146,7 @@ def test_escaping_by_example(plain, level):
 # properties
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(addresses())
 @example(Address("/", ("_", None, "#"), "+", "%", "\0", 1, "/"))
 @example(Address("o", ("b", "l", "a"), "s", "d", "m", 1, "x" * 50_000))
@@ -155,7 +156,7 @@ def test_a_topic_is_never_broken_and_gives_the_address_back(address):
     assert DOCUMENTED.parse(topic) == address
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(addresses(PLACEOS))
 def test_the_longer_hierarchy_too(address):
     topic = state_topic(PLACEOS, address)
@@ -163,7 +164,7 @@ def test_the_longer_hierarchy_too(address):
     assert PLACEOS.parse(topic) == address
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(name, name)
 def test_metadata_topics_too(org, id_):
     topic = DOCUMENTED.metadata_topic(org, id_)
@@ -171,13 +172,13 @@ def test_metadata_topics_too(org, id_):
     assert DOCUMENTED.parse(topic) == MetadataAddress(org, id_)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(addresses(), addresses())
 def test_different_addresses_have_different_topics(one, other):
     assert (state_topic(DOCUMENTED, one) == state_topic(DOCUMENTED, other)) == (one == other)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(text, text)
 def test_escaping_is_exact_one_level_and_injective(one, other):
     for function in (escape, escape_zone):
@@ -210,7 +211,7 @@ levels = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     st.lists(levels, max_size=13)
     | st.tuples(*[levels] * 10).map(lambda rest: ["placeos", rest[0], "state", *rest[1:8], "1", rest[9]])
@@ -342,7 +343,7 @@ filters = (
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(st.lists(filters, max_size=5), topics)
 def test_matching_is_what_the_specification_says(some, topic):
     assert TopicMatcher(some).matches(topic) == any(reference_match(one, topic) for one in some)
@@ -385,7 +386,7 @@ def test_a_matcher_knows_when_it_matches_everything():
     assert not TopicMatcher([]).matches("a")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(st.sampled_from(["+", "#", "/", "a", "\0", "é"]), max_size=6).map("".join))
 def test_filters_are_judged_as_the_specification_says(topic_filter):
     assert (filter_problem(topic_filter) is None) == reference_valid(topic_filter)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.examples import examples
 
 from northbound.errors import NotConnected, Rejected, Unavailable
 from northbound.message import Message, Outgoing
@@ -215,7 +216,7 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 TestWindowMachine = WindowMachine.TestCase
-TestWindowMachine.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestWindowMachine.settings = settings(max_examples=examples(300), stateful_step_count=50)
 
 
 def window_of(*batches):

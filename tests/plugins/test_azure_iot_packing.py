@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.test_shaping import SCHEME, addresses, plain, topic_of
+from tests.support.examples import examples
 
 from northbound import Outgoing
 from northbound.config import ConnectorOptions as CommonOptions
@@ -52,7 +53,6 @@ def told(message):
     )
 
 
-@settings(deadline=None)
 @given(addresses, payloads, times, st.booleans())
 def test_a_message_can_be_undone(address, payload, time, retain):
     message = shaped(address, payload, time, retain=retain)
@@ -63,7 +63,7 @@ def test_a_message_can_be_undone(address, payload, time, retain):
     assert {name: properties.get(name) for name in plain(address)} == plain(address)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(st.lists(st.tuples(addresses, payloads, times, st.booleans()), min_size=1, max_size=30), st.integers(512, 5000))
 def test_a_batch_can_be_undone(rows, most):
     batch = [shaped(a, p, t, n, retain=r) for n, (a, p, t, r) in enumerate(rows)]
@@ -81,7 +81,6 @@ def test_a_batch_can_be_undone(rows, most):
             assert properties.get(name) == (values.pop() if len(values) == 1 else None)
 
 
-@settings(deadline=None)
 @given(addresses)
 def test_a_template_is_what_the_topic_property_says(address):
     text = "b/{building}/{org}.{level}.{area}/{system}/{driver}.{module}.{index}.{state}"
@@ -143,7 +142,6 @@ def test_what_is_too_large_does_not_take_its_neighbours_with_it():
     assert (first.indices, second.index, third.indices) == ((0,), 1, (2,))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(st.characters(codec="ascii"), min_size=1), st.text(st.characters(codec="ascii"))))
 def test_sizes_and_bags_agree_with_the_twin(properties):
     properties = {name: value for name, value in properties.items() if not name.startswith("$.")}

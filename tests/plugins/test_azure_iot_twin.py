@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from northbound import Rejected
@@ -34,13 +34,11 @@ def plain(value):
     return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-@settings(deadline=None)
 @given(texts)
 def test_keys_can_be_undone(text):
     assert plain_key(allowed_key(text)) == text
 
 
-@settings(deadline=None)
 @given(objects)
 def test_the_twin_takes_what_is_made_for_it(metadata):
     value = allowed_value(metadata)
@@ -49,7 +47,6 @@ def test_the_twin_takes_what_is_made_for_it(metadata):
     assert azure_rules._size(value) == size_of(value)
 
 
-@settings(deadline=None)
 @given(objects, objects)
 def test_a_patch_makes_the_new_of_the_old(old, new):
     old, new = allowed_value(old), allowed_value(new)

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound import Detector
 from northbound_detectors import northbound_detectors
@@ -408,7 +409,7 @@ KEYS = st.sampled_from(
 @pytest.mark.parametrize(
     "kind", ["card", "coordinates", "email", "ip", "mac", "phone", "token", "url_credentials", "user_id"]
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.lists(PIECES | st.text(max_size=5), min_size=1, max_size=5).map("".join), KEYS)
 def test_every_match_has_a_literal(kind, text, key):
     detector = make(kind)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.support.examples import examples
 
 from northbound import NotConnected, Outgoing, Unavailable
 from northbound.loading import load_file
@@ -138,7 +139,7 @@ async def test_keep_none_deletes(opened, path):
     assert keys(path)[-1] == 39
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=30), st.integers(1, 6))
 def test_no_file_is_larger_than_allowed_unless_it_is_one_line(sizes, per_batch):
     with tempfile.TemporaryDirectory() as folder:

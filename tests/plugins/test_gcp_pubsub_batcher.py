@@ -9,6 +9,7 @@ import pytest
 from google.pubsub_v1.types import pubsub
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.pubsub import TOPIC, outgoing
 
 from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected, Unavailable
@@ -86,7 +87,7 @@ async def deliver(batcher: Batcher, batches, lanes: int, in_flight: int) -> dict
     return refused
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 4), st.sampled_from([0.0, 0.1, 0.5]), st.integers(1, 9))
 def test_order_is_kept_and_nothing_is_lost(seed, lanes, in_flight, failing, most):
     rng = random.Random(seed)

@@ -9,6 +9,7 @@ from importlib import resources
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.mosquitto import Mosquitto
 from tests.support.service import until
 from tests.support.subscriber import Subscriber
@@ -134,7 +135,7 @@ def values(scheme, a):
 @pytest.mark.parametrize("scheme", SCHEMES, ids=["documented", "placeos"])
 @pytest.mark.parametrize("preset", PRESETS)
 @given(st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20))
 def test_no_address_is_refused_by_the_provider_or_lost_on_the_way(preset, scheme, data):
     address = data.draw(addresses(name, len(scheme.hierarchy) - 1))
     connector, shaper = shaper_of(preset, scheme)
@@ -155,7 +156,7 @@ def test_no_address_is_refused_by_the_provider_or_lost_on_the_way(preset, scheme
 @pytest.mark.parametrize("scheme", SCHEMES, ids=["documented", "placeos"])
 @pytest.mark.parametrize("preset", PRESETS)
 @given(st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8))
 def test_what_a_building_names_its_things_is_never_set_aside(preset, scheme, data):
     address = data.draw(addresses(plain_name, len(scheme.hierarchy) - 1))
     _, shaper = shaper_of(preset, scheme)

@@ -9,6 +9,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.tokens import key, token, write_key
 
 from northbound.admission import AuthOptions
@@ -153,7 +154,7 @@ async def test_a_megabyte_is_refused_unread(signin, monkeypatch):
         assert "16384" in (await refusal(signin.sign_in(username, password, address=HERE))).words
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.none() | st.text("ey.az09-_= \0é", max_size=80), st.none() | st.binary(max_size=80))
 async def test_anything_is_answered(signin, username, password):
     with pytest.raises(SignInRefused):

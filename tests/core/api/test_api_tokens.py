@@ -11,6 +11,7 @@ import jwt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.tokens import ALGORITHMS, claims, key, public_pem, raw, token, write_key
 
 from northbound.admission import AuthOptions
@@ -186,7 +187,7 @@ async def test_hostile_json_is_not_a_token(tokens, part):
         assert (await refusal(tokens, text)).reason == "bad_credentials"
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 async def test_a_token_that_was_changed_anywhere_is_refused_in_words_that_hold_nothing_of_it(tokens, data):
     whole = token(sub="user-canary", u={"n": "Canary Doe", "p": 3})
@@ -205,7 +206,7 @@ async def test_a_token_that_was_changed_anywhere_is_refused_in_words_that_hold_n
     assert not any(part in told for part in changed.split(".") if len(part) > 8)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=200) | st.text("ey.AZaz09-_=", max_size=400))
 async def test_any_text_is_answered(tokens, text):
     with pytest.raises(SignInRefused):
@@ -219,7 +220,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(st.sampled_from(["iss", "aud", "exp", "nbf", "iat", "sub", "scope", "u", "jti"]), JSON, max_size=4)
 )

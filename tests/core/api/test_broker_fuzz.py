@@ -11,6 +11,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.peers import Peer, Site
 
 from northbound import mqtt as m
@@ -146,7 +147,7 @@ def test_every_value_of_every_byte(version):
 
 
 @given(st.sampled_from(VERSIONS), st.binary(max_size=200), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 def test_random_bytes(version, data, first):
     field = Range()
     field.shoot(version, data, first=first)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.examples import examples
 from tests.support.peers import Peer, Site, message
 
 from northbound import mqtt as m
@@ -192,4 +193,4 @@ class BrokerMachine(RuleBasedStateMachine):
 
 
 TestBroker = BrokerMachine.TestCase
-TestBroker.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestBroker.settings = settings(max_examples=examples(100), stateful_step_count=40)

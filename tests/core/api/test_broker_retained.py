@@ -5,6 +5,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.peers import Site, message
 
 from northbound import mqtt as m
@@ -22,7 +23,7 @@ FILTERS = st.builds(
 
 
 @given(st.lists(st.tuples(TOPICS, st.sampled_from([b"", b"1", b"2"])), max_size=20), FILTERS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 def test_a_filter_means_what_it_matches(changes, text):
     retained, expected = Retained(), {}
     for topic, payload in changes:

@@ -5,6 +5,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.peers import Site, message
 
 from northbound import mqtt as m
@@ -22,7 +23,7 @@ FILTERS = st.builds(
 
 
 @given(st.lists(FILTERS, max_size=8), st.lists(FILTERS, max_size=4), TOPICS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 def test_the_trie_matches_as_every_filter_alone_does(added, taken, topic):
     trie = FilterTrie()
     for text in added:

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.support import placeos_tree
+from tests.support.examples import examples
 
 from northbound.directory import Described, Directory, Driver, Module, Moved, Place, System, Zone
 
@@ -292,7 +293,7 @@ class WalkingHistories(Histories):
     walk = True
 
 
-_settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+_settings = settings(max_examples=examples(25), stateful_step_count=12)
 TestHistories = Histories.TestCase
 TestHistories.settings = _settings
 TestWalkingHistories = WalkingHistories.TestCase

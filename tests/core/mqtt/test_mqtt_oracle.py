@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mqtt_strategies import by_kind
+from tests.support.examples import examples
 
 from northbound import mqtt as m
 from northbound.mqtt.properties import NONE, Properties
@@ -175,7 +176,7 @@ _CODES = {
 
 @pytest.mark.parametrize("kind", by_kind(5), ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_same_packet(kind, data):
     packet = data.draw(by_kind(5)[kind])
     if kind in _CODES:
@@ -195,7 +196,7 @@ def test_same_packet(kind, data):
 
 
 @given(st.binary(min_size=2, max_size=40))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 def test_what_we_accept_they_accept_or_we_know_why(raw):
     """Random bodies: whatever both read means the same."""
     try:

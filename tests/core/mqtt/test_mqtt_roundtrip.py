@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mqtt_strategies import connects, packets
+from tests.support.examples import examples
 
 from northbound import mqtt as m
 
@@ -25,7 +26,7 @@ def feed_all(data, version, cuts=(), **limits):
 
 
 @given(st.data(), VERSIONS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 def test_round_trip(data, version):
     packet = data.draw(packets(version))
     raw = m.encode(packet, version)
@@ -33,7 +34,6 @@ def test_round_trip(data, version):
 
 
 @given(st.sampled_from([3, 4, 5]).flatmap(connects))
-@settings(deadline=None)
 def test_a_server_learns_the_version_from_connect(packet):
     decoder = m.Decoder()
     assert decoder.feed(m.encode(packet, 5) + b"\xc0\0") == [packet, m.Pingreq()]
@@ -41,7 +41,7 @@ def test_a_server_learns_the_version_from_connect(packet):
 
 
 @given(st.data(), VERSIONS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_any_split_reads_the_same(data, version):
     sent = data.draw(st.lists(packets(version), min_size=1, max_size=6))
     raw = b"".join(m.encode(packet, version) for packet in sent)
@@ -51,14 +51,14 @@ def test_any_split_reads_the_same(data, version):
 
 
 @given(st.binary(max_size=80), st.sampled_from([None, 3, 4, 5]), st.data())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600))
 def test_random_bytes(raw, version, data):
     cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=6))
     assert feed_all(raw, version, cuts, max_packet_size=1000) == feed_all(raw, version, max_packet_size=1000)
 
 
 @given(st.data(), VERSIONS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_truncated_and_mutated_packets(data, version):
     raw = m.encode(data.draw(packets(version)), version)
     for end in range(len(raw)):

@@ -8,6 +8,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
@@ -112,7 +113,7 @@ cuts = st.lists(st.integers(0, 5000), max_size=12)
 
 
 @given(pieces=pieces, cuts=cuts, control=st.booleans(), whole=st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 def test_bytes_arrive_whatever_their_frames(pieces, cuts, control, whole):
     with Pair() as pair:
         pair.to_client(cuts[:3])
@@ -131,7 +132,7 @@ def test_bytes_arrive_whatever_their_frames(pieces, cuts, control, whole):
 
 
 @given(pieces=pieces)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=examples(80))
 def test_what_is_written_at_once_is_one_message(pieces):
     with Pair() as pair:
         pair.to_client()
@@ -143,7 +144,7 @@ def test_what_is_written_at_once_is_one_message(pieces):
 
 
 @given(noise=st.binary(max_size=400), cuts=cuts)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 def test_noise_ends_the_connection_or_is_waited_for_and_never_raises(noise, cuts):
     with Pair(maximum_packet_size=1024) as pair:
         pair.to_client()

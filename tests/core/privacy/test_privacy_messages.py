@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from privacy_rules import EMAIL, NOW, SCHEME, SECRET, Spans, policy, rule, state
+from tests.support.examples import examples
 
 from northbound.engine import Engine
 from northbound.errors import Rejected
@@ -143,7 +144,7 @@ def test_what_cannot_be_read_is_rejected_without_any_of_it(topic, kind, payload)
     assert "cannot read" in caught.value.reason
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.binary(max_size=60) | st.text(max_size=40).map(lambda text: json.dumps({"time": 5, "value": text}).encode()),
     st.sampled_from(FORMATS),

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound.privacy.plain import Disguised, is_common, plain
 
@@ -201,7 +202,7 @@ AROUND = st.text(st.characters(exclude_categories=["Cs", "Cf", "M"], exclude_cha
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(AROUND, AROUND, st.lists(DISGUISES, min_size=len(MARKER), max_size=len(MARKER)))
 def test_a_disguised_marker_is_found_and_its_way_back_is_its_place(before, after, disguises):
     pieces = [disguise(character) for disguise, character in zip(disguises, MARKER, strict=True)]
@@ -220,7 +221,7 @@ def test_a_disguised_marker_is_found_and_its_way_back_is_its_place(before, after
     assert end <= len(text) - len(after)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(HOSTILE)
 @example("%2525%40")
 @example("\\u\\u0040")
@@ -246,7 +247,7 @@ def test_any_text_has_a_plain_form_that_is_plain_and_a_way_back_within_it(text):
             assert (first, until) == (found.origin(start, start + 1)[0], max(first, found.origin(end - 1, end)[1]))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.text(UNICODE, max_size=20) | HOSTILE)
 def test_the_fast_way_of_common_texts_is_never_another(text):
     if is_common(text) and not set("%\\&") & set(text):

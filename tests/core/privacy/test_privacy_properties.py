@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from privacy_rules import EMAIL, NOW, SCHEME, Pattern, engine, json_of, policy, rule
+from tests.support.examples import examples
 
 from northbound.engine import Engine
 from northbound.events import Cleared, Metadata, State
@@ -100,7 +101,7 @@ def found_in(message):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80), suppress_health_check=[HealthCheck.too_slow])
 @given(events=st.lists(EVENT, min_size=1, max_size=4))
 def test_no_address_is_left_and_twice_is_as_once(name, events):
     chosen = POLICIES[name]()
@@ -116,7 +117,7 @@ def test_no_address_is_left_and_twice_is_as_once(name, events):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(event=EVENT)
 def test_equal_events_give_equal_messages_in_every_service_that_has_the_secret(name, event):
     first = Engine(SCHEME, org="o", policy=POLICIES[name]()).process([event], NOW)
@@ -128,7 +129,7 @@ def test_equal_events_give_equal_messages_in_every_service_that_has_the_secret(n
     assert first.refused == second.refused
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(event=EVENT, address=ADDRESS)
 def test_what_is_hashed_is_nowhere_in_the_output_and_differs_across_secrets(event, address):
     value = {"a": address, "b": [json.dumps({"c": address})], address: 1}
@@ -152,7 +153,7 @@ FORMATS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(events=st.lists(EVENT, max_size=5), payloads=FORMATS)
 def test_without_rules_every_byte_is_as_it_was(events, payloads):
     bare = Engine(SCHEME, payloads, org="o")
@@ -160,7 +161,7 @@ def test_without_rules_every_byte_is_as_it_was(events, payloads):
     assert ruled.process(events, NOW) == bare.process(events, NOW)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(events=st.lists(EVENT, max_size=5))
 def test_rules_that_find_nothing_change_no_byte(events):
     nothing = policy(
@@ -172,7 +173,7 @@ def test_rules_that_find_nothing_change_no_byte(events):
     assert nothing.take_acts() == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(event=EVENT)
 def test_acts_and_counts_agree_with_what_happened(event):
     chosen = POLICIES["redact"]()
@@ -191,7 +192,7 @@ BROKEN = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(
     st.lists(
         st.one_of(BROKEN, st.just("a"), st.just((CANARY,) * 3), st.just((None, CANARY, None)), st.just(1)),

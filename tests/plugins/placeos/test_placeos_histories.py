@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.plugins.placeos.conftest import Service
+from tests.support.examples import examples
 from tests.support.placeos_history import Pools, furnish, step, take, told
 from tests.support.placeos_installation import Installation
 from tests.support.redis_server import RedisServer
@@ -88,9 +89,7 @@ async def live_through(world: Installation, path, rng: random.Random, rounds, si
     site=st.sampled_from(SITES),
     walk=st.booleans(),
 )
-@settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=examples(6), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_short_history_ends_right(world, tmp_path_factory, seed, rounds, site, walk):
     path = tmp_path_factory.mktemp("store") / "store.db"
     asyncio.run(live_through(world, path, random.Random(seed), rounds, site, walk_parents=walk))

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.intake import until
 
 from northbound import Address, State
@@ -129,7 +130,7 @@ async def test_metadata_in_full_has_every_column_but_those_with_secrets(service)
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 def test_any_row_becomes_an_entity_or_a_reason(table, data):
     anything = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists, max_leaves=4)
     columns = st.sampled_from([*table.needed, *table.essential, "more"])
@@ -150,7 +151,7 @@ TEXT = st.text(min_size=1, max_size=12).filter(lambda text: text.isprintable())
     names=st.lists(TEXT, min_size=1, max_size=3),
     keys=st.dictionaries(st.binary(min_size=1, max_size=8), st.binary(max_size=12)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_any_hash_becomes_right_topics_or_reasons(names, keys):
     refused: list[str] = []
     tree = Tree(Directory(("org", "building")), lambda where, why: refused.append(why))
@@ -171,7 +172,7 @@ def test_any_hash_becomes_right_topics_or_reasons(names, keys):
 
 
 @given(st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=5)), max_size=20), st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 def test_any_channel_is_a_change_or_a_reason(messages, coalesce):
     arrivals = Arrivals(coalesce=coalesce)
     for channel, value in messages:
