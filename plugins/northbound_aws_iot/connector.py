@@ -95,7 +95,7 @@ class AwsIotConnector(northbound.Connector):
             async with asyncio.TaskGroup() as tasks:
                 for link in self._links:
                     tasks.create_task(self._open(link, told), name=f"{self.name}: {link.client_id}")
-        except BaseExceptionGroup as group:
+        except BaseExceptionGroup as group:  # of whatever the connections raised, the first is what is told
             raise _first(group) from None
         packet = min((settings.maximum_packet_size_to_server for settings in told), default=0)
         window = min((settings.receive_maximum_from_server for settings in told), default=100)

@@ -107,7 +107,7 @@ class Subscription(asyncio.Protocol):
                 else:
                     await loop.create_connection(lambda: subscription, address.host, address.port, ssl=tls)
                 await subscription._begin(address)
-        except BaseException as error:
+        except BaseException as error:  # raised again, in words where there are some: nothing stays open
             subscription.close()
             if isinstance(error, TimeoutError):
                 raise NorthboundError(

@@ -207,7 +207,7 @@ async def listen(options: Options) -> psycopg.AsyncConnection[Any]:
     connection = await connect(options)
     try:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
-    except BaseException as error:
+    except BaseException as error:  # raised again, in words where there are some: nothing stays open
         await asyncio.shield(connection.close())
         if isinstance(error, psycopg.Error):
             raise explain(options, error) from None
