@@ -17,7 +17,7 @@ async def until_cut_off(work: Callable[[], Awaitable[None]]) -> str:
         await work()
     except NorthboundError as error:
         return str(error)
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # raised again, unless all that failed is the other side's
         first = first_of(group)
         if not isinstance(first, NorthboundError):
             raise
@@ -40,7 +40,7 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error that says most: one of ours before a defect's."""
+    """Return the error that says most: a defect's before one of ours, which it may have caused."""
     errors: list[BaseException] = []
     pending: list[BaseException] = [group]
     while pending:
