@@ -525,6 +525,21 @@ async def test_many_small_appends_share_their_commits(tmp_path, monkeypatch):
     await store.close()
 
 
+async def test_a_dead_letter_counts_once_while_it_gets_to_the_disk(tmp_path):
+    store = store_at(tmp_path / "s.db")
+    await store.register("c", "now")
+    await store.append([message()], None, None).committed
+    store.settle(Settlement("c", 1, Counters(dead=1), [(1, message(), "why")], 1))
+    with closing(sqlite3.connect(tmp_path / "s.db")) as db:
+        deadline = time.monotonic() + 20
+        while not (on_disk := db.execute("SELECT count(*) FROM dead").fetchone()[0]) and time.monotonic() < deadline:
+            assert store.dead_count("c") == 1
+    assert on_disk == store.dead_count("c") == 1  # the loop, which has not run, does not know it yet
+    await store.flush()
+    assert store.dead_count("c") == 1
+    await store.close()
+
+
 async def test_after_the_end_the_one_file_is_all_of_it(tmp_path):
     store = store_at(tmp_path / "s.db")
     await store.append([message()] * 5, None, None).committed

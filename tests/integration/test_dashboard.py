@@ -90,7 +90,7 @@ def test_values_arrive_while_one_looks(browser, scene):
         scene.tell(state("sys-7", "drv-sensor", "Sensor", "co2", value))
         browser.one(".detail .payload", str(value))
     browser.one(".row .value", "580")
-    assert "between" in browser.one(".detail svg.plot").get_attribute("aria-label")
+    browser.until(lambda _: "between" in browser.one(".detail svg.plot").get_attribute("aria-label"), "a plot in words")
 
 
 def test_a_cleared_topic_goes_away(browser, scene):

@@ -371,8 +371,16 @@ class SqliteStore:
     @_explained
     def dead_count(self, connector: str) -> int:
         """Return how many dead letters wait for a person, those on their way to the disk included."""
-        row = self._reader.execute("SELECT count(*) FROM dead WHERE connector = ?", (connector,)).fetchone()
-        return int(row[0]) + self._aside[connector]
+        progress = self._progress.get(connector)
+        if progress is None:
+            return 0
+        # In one statement, so that a letter is either on the disk or on its way: who counts both apart counts it twice.
+        count, ever = self._reader.execute(
+            "SELECT (SELECT count(*) FROM dead WHERE connector = :name), coalesce(json_extract(counters, '$.dead'), 0)"
+            " FROM progress WHERE connector = :name",
+            {"name": connector},
+        ).fetchone()
+        return int(count) + progress.counters.dead - int(ever)
 
     # the store itself
 
