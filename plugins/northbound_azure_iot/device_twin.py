@@ -5,7 +5,6 @@ Each entity is a property under ``northbound``, named by its id; keys that the t
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any, Final
 from urllib.parse import unquote
@@ -47,7 +46,6 @@ class ReportedProperties:
         self._asking = Asking(_RESPONSES)
         self._other = 0  # the size of what others report there
         self._entities: dict[str, Any] = {}
-        self._turn = asyncio.Lock()  # each patch is made of what the one before it has left
 
     def take(self, messages: list[Received]) -> None:
         """Take what the hub published on the connection."""
@@ -76,13 +74,14 @@ class ReportedProperties:
     async def report(self, client: Client, entity: str, payload: bytes) -> None:
         """Report an entity's metadata; an empty payload takes it away.
 
+        One call at a time: each patch is made of what the one before it has left.
+
         Raises ``Rejected`` where the twin has no room for it or would not take it, ``Unavailable`` where the hub is
         busy, ``NotConnected`` where the connection has ended.
         """
         key = allowed_key(entity)
         value = allowed_value(msgspec.json.decode(payload)) if payload else None
-        async with self._turn:
-            await self._patch(client, key, value)
+        await self._patch(client, key, value)
 
     async def _patch(self, client: Client, key: str, value: Any) -> None:
         self._check_room(key, value)

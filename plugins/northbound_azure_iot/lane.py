@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected, Unauthorised
@@ -44,6 +46,7 @@ class Lane:
         self._client: Client | None = None
         self._twin: ReportedProperties | None = None
         self._turn = asyncio.Lock()  # fair: who comes first goes first; held while the connection is made anew
+        self._line: deque[asyncio.Event] = deque()  # of the calls under way, in their order; the first one's is set
         self._under_way = 0
         self._idle = asyncio.Event()
         self._acknowledged = False  # something, on the latest connection
@@ -143,19 +146,33 @@ class Lane:
         Everything up to the first wait is done at once, but for a connection that is being renewed.
         """
         async with self._turn:
-            client = self._require()
+            client, twin = self._require(), self._twin
         self._under_way += 1
         failures: dict[int, DeliveryError] = {}
         try:
-            await self._publish(client, batch, failures)
-            if self._twin is not None:
-                await self._report(client, self._twin, batch, failures)
+            with self._in_line() as first:
+                await self._publish(client, batch, failures)
+                if twin is not None:
+                    await self._report(client, twin, batch, failures, first)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
         if failures:
             raise PartialDelivery(failures)
+
+    @contextmanager
+    def _in_line(self) -> Iterator[asyncio.Event]:
+        """Stand in line; the event is set when everyone who came before has left."""
+        mine = asyncio.Event()
+        self._line.append(mine)
+        self._line[0].set()
+        try:
+            yield mine
+        finally:
+            self._line.remove(mine)
+            if self._line:
+                self._line[0].set()
 
     async def _publish(self, client: Client, batch: Sequence[Outgoing], failures: dict[int, DeliveryError]) -> None:
         packets = self._affordable(batch, failures)
@@ -193,12 +210,18 @@ class Lane:
         return packets
 
     async def _report(
-        self, client: Client, twin: ReportedProperties, batch: Sequence[Outgoing], failures: dict[int, DeliveryError]
+        self,
+        client: Client,
+        twin: ReportedProperties,
+        batch: Sequence[Outgoing],
+        failures: dict[int, DeliveryError],
+        first: asyncio.Event,
     ) -> None:
         """Put metadata into the twin. Where it went out as a message too, what the twin cannot take is no loss."""
         for index, message in enumerate(batch):
             if message.kind != "metadata" or index in failures:
                 continue
+            await first.wait()  # a twin keeps what was reported last, and earlier calls may report the same entity
             try:
                 await twin.report(client, message.properties.get("id", message.topic), message.payload)
             except Rejected as error:

@@ -392,6 +392,32 @@ async def test_what_others_report_stays(hub, authority):
     assert len(hub.record.messages) == 2
 
 
+def entity(name, payload, number=1):
+    return message(number, kind="metadata", payload=payload, properties={"topic": "t", "kind": "metadata", "id": name})
+
+
+@pytest.mark.parametrize("metadata", ["twin", "both"])
+async def test_what_was_reported_last_stays(hub, authority, metadata):
+    earlier = [entity(name, b'{"turn":1}') for name in "abcdefghix"]
+    async with opened(hub, authority, metadata=metadata) as made:
+        await asyncio.gather(made.send(earlier), made.send([entity("x", b'{"turn":2}')]), made.send([message(1)]))
+    assert hub.identities["dev1"].reported["northbound"]["x"] == {"turn": 2}
+    assert len(hub.identities["dev1"].reported["northbound"]) == 10
+
+
+async def test_a_report_that_is_given_up_lets_those_behind_it_go_on_and_none_overtake(hub, authority):
+    async with opened(hub, authority, metadata="twin") as made:
+        earlier = asyncio.ensure_future(made.send([entity(name, b'{"turn":1}') for name in "abcdefghix"]))
+        given_up = asyncio.ensure_future(made.send([entity("y", b"{}")]))
+        later = asyncio.ensure_future(made.send([entity("x", b'{"turn":2}')]))
+        await asyncio.sleep(0)  # all have begun
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(earlier, later)
+        assert hub.identities["dev1"].reported["northbound"]["x"] == {"turn": 2}
+        assert "y" not in hub.identities["dev1"].reported["northbound"]
+
+
 async def test_a_busy_twin_is_asked_again_and_a_full_one_is_not(authority):
     async with AzureHubTwin(authority, limits=HubLimits(twin_updates_per_second=2)) as hub:
         hub.register("dev1").reported = {f"k{n}": "x" * 3000 for n in range(10)}
