@@ -198,15 +198,16 @@ class Lane:
         most = self._options.batch
         packed = pack_each(batch, indices) if most is None else pack_many(batch, indices, most)
         packets: list[Packet] = []
-        for place, packet in enumerate(packed):
+        used_up = False  # what is smaller does not go before what has no room
+        for packet in packed:
             if isinstance(packet, TooLarge):
                 failures[packet.index] = packet.error
-            elif self._meter.take(packet.size):
-                packets.append(packet)
+                continue
+            used_up = used_up or not self._meter.take(packet.size)
+            if used_up:
+                failures.update(dict.fromkeys(packet.indices, self._meter.used_up()))
             else:
-                later = [index for one in packed[place:] if isinstance(one, Packet) for index in one.indices]
-                failures.update(dict.fromkeys(later, self._meter.used_up()))
-                break
+                packets.append(packet)
         return packets
 
     async def _report(
