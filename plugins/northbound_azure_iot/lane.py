@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import socket
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +35,10 @@ _TRIAL: Final = {CONTENT_TYPE: "application/json", CONTENT_ENCODING: "utf-8", "k
 _TRIAL_BODY: Final = b"{}"
 #: Where the hub takes no message at all: how long to wait after the second and the fifth time in a row, at least.
 _CLOSED_HUB_SECONDS: Final = ((5, 60.0), (2, 20.0))
+#: A hub that was not reached so many times in a row may be gone for good, and the device at another one: then the
+#: provisioning service is asked, at most so often.
+_GONE_AFTER: Final = 3
+_ASK_ANEW_SECONDS: Final = 300.0
 
 
 class Lane:
@@ -52,6 +59,8 @@ class Lane:
         self._acknowledged = False  # something, on the latest connection
         self._failed = False  # something was under way when it ended
         self._refusals = 0  # of our own message, in a row
+        self._unreached = 0  # connections that the hub did not accept, in a row
+        self._asked_anew_at = -math.inf
 
     @property
     def connected(self) -> bool:
@@ -73,6 +82,25 @@ class Lane:
             # the device may have been moved to another hub
             await identity.resolve(anew=True)
             await self._connect()
+        except NotConnected as error:
+            if asked or not identity.provisioned or not self._may_be_gone(error):
+                raise
+            await self._ask_anew(error)
+            await self._connect()
+
+    def _may_be_gone(self, error: NotConnected) -> bool:
+        """Whether the hub may be gone, and the provisioning service was not asked for another one lately."""
+        unknown = isinstance(error.__cause__, socket.gaierror)
+        lately = time.monotonic() - self._asked_anew_at < _ASK_ANEW_SECONDS
+        return (unknown or self._unreached >= _GONE_AFTER) and not lately
+
+    async def _ask_anew(self, error: NotConnected) -> None:
+        """Ask the provisioning service once more; raises ``NotConnected`` where it names no hub, and keeps the old."""
+        self._asked_anew_at = time.monotonic()
+        try:
+            await self.identity.resolve(anew=True)
+        except DeliveryError as refusal:
+            raise NotConnected(f"{error}; asked for another hub: {refusal}") from None
 
     async def _connect(self) -> None:
         twin = None
@@ -80,7 +108,9 @@ class Lane:
             twin = ReportedProperties(self._options.ack_timeout.total_seconds())
         client = Client(self.identity.client_options(), on_messages=None if twin is None else twin.take)
         try:
+            self._unreached += 1
             await client.connect()
+            self._unreached = 0
             if self._failed and not self._acknowledged:
                 await self._try(client)
             self._acknowledged = self._failed = False

@@ -17,6 +17,8 @@ from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.azure_dps import AzureDpsTwin
 from northbound.testing.twins.azure_iot import AzureHubTwin, HubLimits
 from northbound_azure_iot import AzureIotConnector, ConnectorOptions
+from northbound_azure_iot.memory import Memory
+from northbound_azure_iot.provisioning import Assignment
 
 
 @pytest.fixture
@@ -174,6 +176,64 @@ async def test_provisioning_that_fails(hub, authority, words, error, spoil, monk
         if "failed" in words:
             assert "enrolment" in made.explain(caught.value)
     assert not hub.record.connects
+
+
+@asynccontextmanager
+async def moved_from(old_hub, authority, tmp_path):
+    """A device that was assigned to ``old_hub`` before, and now belongs to one that is there."""
+    remembered = tmp_path / "azure.json"
+    Memory(remembered).assigned("gw-1", Assignment(old_hub, "gw-1"))
+    async with AzureHubTwin(authority, hub="localhost") as hub, AzureDpsTwin(authority, retry_after=0) as dps:
+        options = ConnectorOptions(
+            id_scope=dps.id_scope,
+            registration_id="gw-1",
+            group_key=dps.enrol_group(hub),
+            provisioning_host=dps.host,
+            provisioning_port=dps.port,
+            port=hub.port,
+            ca=authority.ca,
+            remember=remembered,
+        )
+        made = AzureIotConnector(options, name="out")
+        try:
+            yield made, hub, dps
+        finally:
+            await made.close()
+
+
+async def test_a_hub_whose_name_is_gone_is_asked_for_anew(authority, tmp_path):
+    async with moved_from("gone.invalid", authority, tmp_path) as (made, hub, dps):
+        await made.open()
+        await made.send([message(1)])
+        assert dps.registered == ["gw-1"]
+        assert len(hub.record.messages) == 1
+        assert Memory(made.config.remember).assignment("gw-1") == Assignment("localhost", "gw-1")
+
+
+async def test_a_hub_that_is_not_reached_again_and_again_is_asked_for_anew(authority, tmp_path):
+    async with moved_from("127.0.0.2", authority, tmp_path) as (made, hub, dps):  # where nothing listens
+        for _ in range(2):
+            with pytest.raises(NotConnected, match="refuses the connection"):
+                await made.open()
+        assert not dps.record.connects
+        await made.open()
+        assert dps.registered == ["gw-1"]
+        assert len(hub.record.connects) == 1
+
+
+async def test_the_old_hub_is_kept_where_provisioning_names_no_other(authority, tmp_path, monkeypatch):
+    async with moved_from("gone.invalid", authority, tmp_path) as (made, _, dps):
+        dps.throttled = 1
+        with pytest.raises(NotConnected, match=r"cannot be resolved.*asked for another hub: .*busy"):
+            await made.open()
+        with pytest.raises(NotConnected, match=r"cannot be resolved; check the address and DNS$"):
+            await made.open()
+        assert made.destination == "gone.invalid/gw-1"
+        assert len(dps.record.connects) == 1  # it is not asked again at once
+        assert Memory(made.config.remember).assignment("gw-1") == Assignment("gone.invalid", "gw-1")
+        monkeypatch.setattr("northbound_azure_iot.lane._ASK_ANEW_SECONDS", 0.0)
+        await made.open()
+        assert made.destination == "localhost/gw-1"
 
 
 # -- transports -------------------------------------------------------------------------------------------------
