@@ -105,7 +105,9 @@ class Lane:
     async def _connect(self) -> None:
         twin = None
         if self._options.metadata != "message":
-            twin = ReportedProperties(self._options.ack_timeout.total_seconds())
+            # Where it is a message too, that has gone out already: to refuse the rest of it would send both once more.
+            bounded = self._options.metadata == "twin"
+            twin = ReportedProperties(self._options.ack_timeout.total_seconds(), self._meter, bounded=bounded)
         client = Client(self.identity.client_options(), on_messages=None if twin is None else twin.take)
         try:
             self._unreached += 1
@@ -123,7 +125,7 @@ class Lane:
 
     async def _try(self, client: Client) -> None:
         """Send a message of our own, to which the hub cannot object."""
-        self._meter.take(size_of(_TRIAL, _TRIAL_BODY))
+        self._meter.add(size_of(_TRIAL, _TRIAL_BODY))
         try:
             await client.publish([Publish(self.identity.events_topic + write_bag(_TRIAL), _TRIAL_BODY, 1)])
         except NotConnected as error:

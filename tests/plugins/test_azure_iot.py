@@ -478,6 +478,34 @@ async def test_a_report_that_is_given_up_lets_those_behind_it_go_on_and_none_ove
         assert "y" not in hub.identities["dev1"].reported["northbound"]
 
 
+@pytest.mark.parametrize("metadata", ["twin", "both"])
+async def test_what_the_twin_costs_is_metered(hub, authority, metadata):
+    hub.identities["dev1"].reported = {f"k{n}": "x" * 3000 for n in range(3)}
+    async with opened(hub, authority, metadata=metadata) as made:
+        await made.send([entity("x", b'{"a":"%s"}' % (b"x" * 3000)), entity("y", b"{}"), message(1)])
+        messages = 1 if metadata == "twin" else 3
+        assert made.gauges()["metered_today"] == hub.used_today == 3 + 2 + messages
+        assert made.gauges()["messages_today"] == len(hub.record.messages) == messages
+
+
+async def test_the_budget_is_kept_to_the_report(hub, authority):
+    async with opened(hub, authority, metadata="twin", daily_budget=3) as made:
+        with pytest.raises(PartialDelivery) as caught:
+            await made.send([entity(name, b"{}") for name in "abcd"])
+        assert sorted(caught.value.failures) == [2, 3]
+        assert all(type(error) is Unavailable and error.retry_after > 0 for error in caught.value.failures.values())
+        assert sorted(hub.identities["dev1"].reported["northbound"]) == ["a", "b"]
+        assert hub.used_today == 3
+
+
+async def test_a_report_follows_its_message_also_where_that_used_the_budget_up(hub, authority):
+    async with opened(hub, authority, metadata="both", daily_budget=3) as made:
+        with pytest.raises(PartialDelivery) as caught:
+            await made.send([entity(name, b"{}") for name in "abc"])
+        assert sorted(caught.value.failures) == [2]
+        assert sorted(hub.identities["dev1"].reported["northbound"]) == ["a", "b"]
+
+
 async def test_a_busy_twin_is_asked_again_and_a_full_one_is_not(authority):
     async with AzureHubTwin(authority, limits=HubLimits(twin_updates_per_second=2)) as hub:
         hub.register("dev1").reported = {f"k{n}": "x" * 3000 for n in range(10)}
