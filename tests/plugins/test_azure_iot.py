@@ -297,10 +297,17 @@ async def test_refusals_are_explained(hub, authority):
             await made.open()
         assert words in made.explain(caught.value)
     expired = token(hub.identities["dev1"].keys[0], f"{hub.hub}/devices/dev1", lifetime=-1)
-    made = connector(hub, authority, host=hub.hub, device_id="dev1", shared_access_signature=expired)
-    with pytest.raises(Unauthorised) as caught:
-        await made.open()
-    assert "shared_access_signature has expired" in made.explain(caught.value)
+    alone = {"device_id": "dev1", "shared_access_signature": expired}
+    for options in (alone, {"identities": [alone]}):
+        made = connector(hub, authority, host=hub.hub, **options)
+        with pytest.raises(Unauthorised) as caught:
+            await made.open()
+        assert "shared_access_signature has expired" in made.explain(caught.value)
+        assert "certificate" not in made.explain(caught.value)
+    both = [alone, {"device_id": "dev2", "symmetric_key": wrong}]
+    words = connector(hub, authority, host=hub.hub, identities=both).explain(caught.value)
+    assert "shared_access_signature has expired" in words
+    assert "the key is another device's" in words
 
 
 async def test_a_takeover_is_explained(hub, authority):
