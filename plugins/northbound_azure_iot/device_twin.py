@@ -36,6 +36,7 @@ _PATCH: Final = "$iothub/twin/PATCH/properties/reported/?$rid={rid}"
 _NO_CONTENT: Final = 204
 _BAD_REQUEST: Final = 400
 _THROTTLED: Final = 429
+_SERVER_ERROR: Final = 500
 _RETRY_AFTER: Final = 5.0
 
 
@@ -52,6 +53,7 @@ class ReportedProperties:
         self._asking = Asking(_RESPONSES)
         self._other = 0  # the size of what others report there
         self._entities: dict[str, Any] = {}
+        self._known = False  # whether what is written here is what the twin holds
 
     def take(self, messages: list[Received]) -> None:
         """Take what the hub published on the connection."""
@@ -77,11 +79,13 @@ class ReportedProperties:
         ours = found.pop(ROOT, {})
         self._other = size_of(found) + len(ROOT)
         self._entities = ours if isinstance(ours, dict) else {}
+        self._known = True
 
     async def report(self, client: Client, entity: str, payload: bytes) -> None:
         """Report an entity's metadata; an empty payload takes it away.
 
-        One call at a time: each patch is made of what the one before it has left.
+        One call at a time: each patch is made of what the one before it has left. Where one had no answer that is not
+        known, and the connection has to be made anew.
 
         Raises ``Rejected`` where the twin has no room for it or would not take it, ``Unavailable`` where the hub is
         busy or the budget is used up, ``NotConnected`` where the connection has ended.
@@ -91,13 +95,17 @@ class ReportedProperties:
         await self._patch(client, key, value)
 
     async def _patch(self, client: Client, key: str, value: Any) -> None:
+        if not self._known:
+            raise NotConnected("what the device's twin holds is not known: an earlier report had no answer")
         self._check_room(key, value)
         patch = msgspec.json.encode({ROOT: {key: difference(self._entities.get(key), value)}})
         if not self._bounded:
             self._meter.add(len(patch), message=False)
         elif not self._meter.take(len(patch), message=False):
             raise self._meter.used_up()
+        self._known = False
         answer = await self._asking.ask(client, _PATCH, patch, self._seconds)
+        self._known = answer.status < _SERVER_ERROR
         if answer.status in (200, _NO_CONTENT):
             self._entities.pop(key, None)
             if value is not None:
