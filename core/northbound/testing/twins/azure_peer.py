@@ -93,7 +93,7 @@ class HubPeer(MqttPeer):
         username = packet.username or ""
         if not username.startswith(start):
             raise Refused(f"the user name is not {start}api-version=…")
-        query = dict(parse_qsl(username[len(start) :], strict_parsing=True))
+        query = dict(parse_qsl(username[len(start) :]))
         if query.get("api-version") not in _API_VERSIONS:
             raise Refused(f"the api-version {query.get('api-version')!r} is not one of the hub's")
         if identity.keys:
@@ -238,14 +238,18 @@ class HubPeer(MqttPeer):
         if len(together) > self._hub.limits.max_filters:
             self.refuse("subscribe", "more topics than a device may subscribe to")
             return
-        self._filters = [*together]
-        self._identity.subscriptions = [] if self.connect is None or self.connect.clean_start else self._filters
+        self._keep_filters([*together])
         # the MQTT page: "When a device app subscribes to a topic with QoS 2, IoT Hub grants maximum QoS level 1"
         self.send(Suback(packet.packet_id, tuple(min(item.qos, 1) for item in packet.subscriptions)))
 
+    def _keep_filters(self, filters: list[str]) -> None:
+        """Subscribe to these from now on, and where the session goes on also on the next connection."""
+        self._filters = filters
+        self._identity.subscriptions = [] if self.connect is None or self.connect.clean_start else filters
+
     def on_unsubscribe(self, packet: Unsubscribe) -> None:
         """End subscriptions."""
-        self._filters = [name for name in self._filters if name not in packet.filters]
+        self._keep_filters([name for name in self._filters if name not in packet.filters])
         super().on_unsubscribe(packet)
 
     # -- the end ------------------------------------------------------------------------------------------------
