@@ -486,6 +486,17 @@ async def test_a_report_that_is_given_up_lets_those_behind_it_go_on_and_none_ove
         assert "y" not in hub.identities["dev1"].reported["northbound"]
 
 
+async def test_closing_ends_reports_and_those_that_wait_behind_them(hub, authority):
+    made = connector(hub, authority, metadata="twin")
+    await made.open()
+    sends = [asyncio.ensure_future(made.send([entity(name, b"{}")])) for name in "abc"]
+    await asyncio.sleep(0)
+    await made.close()
+    for outcome in await asyncio.gather(*sends, return_exceptions=True):
+        assert isinstance(outcome, PartialDelivery)
+        assert isinstance(outcome.failures[0], NotConnected)
+
+
 @pytest.mark.parametrize("metadata", ["twin", "both"])
 async def test_what_the_twin_costs_is_metered(hub, authority, metadata):
     hub.identities["dev1"].reported = {f"k{n}": "x" * 3000 for n in range(3)}
