@@ -179,7 +179,7 @@ class AzureIotConnector(northbound.Connector):
 
     def explain(self, error: Exception) -> str | None:
         """Return the likely cause of an error, which the hub itself never tells."""
-        return explanations.explain(error, self.config, [lane.identity for lane in self._lanes])
+        return explanations.explain(error, [lane.identity for lane in self._lanes])
 
 
 def _first(group: BaseExceptionGroup[DeliveryError]) -> DeliveryError:

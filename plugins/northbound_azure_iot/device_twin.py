@@ -5,7 +5,6 @@ Each entity is a property under ``northbound``, named by its id; keys that the t
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any, Final
 from urllib.parse import unquote
@@ -15,6 +14,7 @@ import msgspec
 from northbound import NotConnected, Rejected, Unavailable
 from northbound.mqtt import Client, Received
 from northbound_azure_iot.asking import Asking
+from northbound_azure_iot.metering import Meter
 
 #: "a 32-KB size limit each on the value of properties/desired and properties/reported".
 LARGEST_SECTION: Final = 32 * 1024
@@ -36,18 +36,24 @@ _PATCH: Final = "$iothub/twin/PATCH/properties/reported/?$rid={rid}"
 _NO_CONTENT: Final = 204
 _BAD_REQUEST: Final = 400
 _THROTTLED: Final = 429
+_SERVER_ERROR: Final = 500
 _RETRY_AFTER: Final = 5.0
 
 
 class ReportedProperties:
-    """What one device reports. It knows what is there, so that nothing is sent that would be refused."""
+    """What one device reports. It knows what is there, so that nothing is sent that would be refused.
 
-    def __init__(self, seconds: float) -> None:
+    ``seconds`` is how long an answer may take; ``bounded`` says whether what is reported must fit into the budget.
+    """
+
+    def __init__(self, seconds: float, meter: Meter, *, bounded: bool) -> None:
         self._seconds = seconds
+        self._meter = meter
+        self._bounded = bounded
         self._asking = Asking(_RESPONSES)
         self._other = 0  # the size of what others report there
         self._entities: dict[str, Any] = {}
-        self._turn = asyncio.Lock()  # each patch is made of what the one before it has left
+        self._known = False  # whether what is written here is what the twin holds
 
     def take(self, messages: list[Received]) -> None:
         """Take what the hub published on the connection."""
@@ -62,6 +68,7 @@ class ReportedProperties:
         """Subscribe to answers and find out what is there already. Raises ``NotConnected``."""
         await client.subscribe([f"{_RESPONSES}#"], 0)
         answer = await self._asking.ask(client, _GET, b"", self._seconds)
+        self._meter.add(len(answer.body), message=False)
         if answer.status != 200:
             raise NotConnected(f"the hub does not give the device's twin (status {answer.status})")
         try:
@@ -72,22 +79,33 @@ class ReportedProperties:
         ours = found.pop(ROOT, {})
         self._other = size_of(found) + len(ROOT)
         self._entities = ours if isinstance(ours, dict) else {}
+        self._known = True
 
     async def report(self, client: Client, entity: str, payload: bytes) -> None:
         """Report an entity's metadata; an empty payload takes it away.
 
+        One call at a time: each patch is made of what the one before it has left. Where one had no answer that is not
+        known, and the connection has to be made anew.
+
         Raises ``Rejected`` where the twin has no room for it or would not take it, ``Unavailable`` where the hub is
-        busy, ``NotConnected`` where the connection has ended.
+        busy or the budget is used up, ``NotConnected`` where the connection has ended.
         """
         key = allowed_key(entity)
         value = allowed_value(msgspec.json.decode(payload)) if payload else None
-        async with self._turn:
-            await self._patch(client, key, value)
+        await self._patch(client, key, value)
 
     async def _patch(self, client: Client, key: str, value: Any) -> None:
+        if not self._known:
+            raise NotConnected("what the device's twin holds is not known: an earlier report had no answer")
         self._check_room(key, value)
-        patch = {ROOT: {key: difference(self._entities.get(key), value)}}
-        answer = await self._asking.ask(client, _PATCH, msgspec.json.encode(patch), self._seconds)
+        patch = msgspec.json.encode({ROOT: {key: difference(self._entities.get(key), value)}})
+        if not self._bounded:
+            self._meter.add(len(patch), message=False)
+        elif not self._meter.take(len(patch), message=False):
+            raise self._meter.used_up()
+        self._known = False
+        answer = await self._asking.ask(client, _PATCH, patch, self._seconds)
+        self._known = answer.status < _SERVER_ERROR
         if answer.status in (200, _NO_CONTENT):
             self._entities.pop(key, None)
             if value is not None:

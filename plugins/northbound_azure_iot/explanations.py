@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from northbound import NotConnected, Unauthorised
 from northbound.mqtt import ClosedUnanswered
 from northbound_azure_iot.identity import Identity
-from northbound_azure_iot.options import ConnectorOptions
 
 _PUBLIC = (".azure-devices.net", ".azure-devices.cn", ".azure-devices.us")
 
 
-def explain(error: Exception, options: ConnectorOptions, identities: Sequence[Identity]) -> str | None:
+def explain(error: Exception, identities: Sequence[Identity]) -> str | None:
     """Return the likely cause of an error of ``open``; ``None`` where the error says it."""
     words = str(error)
     names = ", ".join(identity.name for identity in identities[:3])
@@ -23,7 +22,7 @@ def explain(error: Exception, options: ConnectorOptions, identities: Sequence[Id
                 "look at the enrolment in the provisioning service: whether it exists, is enabled, and has this key or "
                 "certificate, and whether the id_scope is that of the same service"
             )
-        return _refused(options, identities, names)
+        return _refused(identities, names)
     if "takes no message at all" in words:
         return (
             "look at 'Total number of messages used' and 'Throttling errors' among the hub's metrics; a used-up quota "
@@ -41,18 +40,19 @@ def explain(error: Exception, options: ConnectorOptions, identities: Sequence[Id
     return None
 
 
-def _refused(options: ConnectorOptions, identities: Sequence[Identity], names: str) -> str:
+def _refused(identities: Sequence[Identity], names: str) -> str:
     hub = identities[0].hub
     causes = [f"{names} is not a device of {hub}, or it is disabled"]
-    if any(identity.token is not None for identity in identities):
+    ways = {identity.way for identity in identities}  # which of the devices was refused is not known
+    if "a SAS token" in ways:
         clock = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         causes += [
             "the key is another device's, or was regenerated",
             f"this machine's clock is wrong, so that the token has expired already (it says {clock})",
         ]
-    elif options.shared_access_signature is not None:
+    if "a ready-made token" in ways:
         causes.append("the shared_access_signature has expired, or is for another device")
-    else:
+    if "a certificate" in ways:
         causes.append(
             "the certificate is not the one whose thumbprint the device has, or its CA is not verified in the hub, or "
             "its common name is not the device's id"

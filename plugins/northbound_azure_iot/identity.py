@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from northbound import Credential
 from northbound.mqtt import ClientOptions
@@ -21,6 +21,8 @@ API_VERSION: Final = "2021-04-12"
 #: A token is replaced when this share of its life is over, and at least so long before its end as connecting may take.
 _RENEW_AT: Final = 0.85
 _RENEW_BEFORE: Final = 120.0
+#: How a device signs in, in words.
+Way = Literal["a certificate", "a ready-made token", "a SAS token"]
 
 
 class Identity:
@@ -91,7 +93,7 @@ class Identity:
         return self._own.registration_id is not None
 
     @property
-    def way(self) -> str:
+    def way(self) -> Way:
         """How it signs in, in words."""
         if self._own.certificate is not None:
             return "a certificate"

@@ -13,7 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import math
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 from northbound import DeliveryError, NotConnected, Outgoing, PartialDelivery, Rejected, Unauthorised
@@ -30,6 +35,10 @@ _TRIAL: Final = {CONTENT_TYPE: "application/json", CONTENT_ENCODING: "utf-8", "k
 _TRIAL_BODY: Final = b"{}"
 #: Where the hub takes no message at all: how long to wait after the second and the fifth time in a row, at least.
 _CLOSED_HUB_SECONDS: Final = ((5, 60.0), (2, 20.0))
+#: A hub that was not reached so many times in a row may be gone for good, and the device at another one: then the
+#: provisioning service is asked, at most so often.
+_GONE_AFTER: Final = 3
+_ASK_ANEW_SECONDS: Final = 300.0
 
 
 class Lane:
@@ -44,11 +53,14 @@ class Lane:
         self._client: Client | None = None
         self._twin: ReportedProperties | None = None
         self._turn = asyncio.Lock()  # fair: who comes first goes first; held while the connection is made anew
+        self._line: deque[asyncio.Event] = deque()  # of the calls under way, in their order; the first one's is set
         self._under_way = 0
         self._idle = asyncio.Event()
         self._acknowledged = False  # something, on the latest connection
         self._failed = False  # something was under way when it ended
         self._refusals = 0  # of our own message, in a row
+        self._unreached = 0  # connections that the hub did not accept, in a row
+        self._asked_anew_at = -math.inf
 
     @property
     def connected(self) -> bool:
@@ -70,14 +82,37 @@ class Lane:
             # the device may have been moved to another hub
             await identity.resolve(anew=True)
             await self._connect()
+        except NotConnected as error:
+            if asked or not identity.provisioned or not self._may_be_gone(error):
+                raise
+            await self._ask_anew(error)
+            await self._connect()
+
+    def _may_be_gone(self, error: NotConnected) -> bool:
+        """Whether the hub may be gone, and the provisioning service was not asked for another one lately."""
+        unknown = isinstance(error.__cause__, socket.gaierror)
+        lately = time.monotonic() - self._asked_anew_at < _ASK_ANEW_SECONDS
+        return (unknown or self._unreached >= _GONE_AFTER) and not lately
+
+    async def _ask_anew(self, error: NotConnected) -> None:
+        """Ask the provisioning service once more; raises ``NotConnected`` where it names no hub, and keeps the old."""
+        self._asked_anew_at = time.monotonic()
+        try:
+            await self.identity.resolve(anew=True)
+        except DeliveryError as refusal:
+            raise NotConnected(f"{error}; asked for another hub: {refusal}") from None
 
     async def _connect(self) -> None:
         twin = None
         if self._options.metadata != "message":
-            twin = ReportedProperties(self._options.ack_timeout.total_seconds())
+            # Where it is a message too, that has gone out already: to refuse the rest of it would send both once more.
+            bounded = self._options.metadata == "twin"
+            twin = ReportedProperties(self._options.ack_timeout.total_seconds(), self._meter, bounded=bounded)
         client = Client(self.identity.client_options(), on_messages=None if twin is None else twin.take)
         try:
+            self._unreached += 1
             await client.connect()
+            self._unreached = 0
             if self._failed and not self._acknowledged:
                 await self._try(client)
             self._acknowledged = self._failed = False
@@ -90,7 +125,7 @@ class Lane:
 
     async def _try(self, client: Client) -> None:
         """Send a message of our own, to which the hub cannot object."""
-        self._meter.take(size_of(_TRIAL, _TRIAL_BODY))
+        self._meter.add(size_of(_TRIAL, _TRIAL_BODY))
         try:
             await client.publish([Publish(self.identity.events_topic + write_bag(_TRIAL), _TRIAL_BODY, 1)])
         except NotConnected as error:
@@ -143,19 +178,33 @@ class Lane:
         Everything up to the first wait is done at once, but for a connection that is being renewed.
         """
         async with self._turn:
-            client = self._require()
+            client, twin = self._require(), self._twin
         self._under_way += 1
         failures: dict[int, DeliveryError] = {}
         try:
-            await self._publish(client, batch, failures)
-            if self._twin is not None:
-                await self._report(client, self._twin, batch, failures)
+            with self._in_line() as first:
+                await self._publish(client, batch, failures)
+                if twin is not None:
+                    await self._report(client, twin, batch, failures, first)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
         if failures:
             raise PartialDelivery(failures)
+
+    @contextmanager
+    def _in_line(self) -> Iterator[asyncio.Event]:
+        """Stand in line; the event is set when everyone who came before has left."""
+        mine = asyncio.Event()
+        self._line.append(mine)
+        self._line[0].set()
+        try:
+            yield mine
+        finally:
+            self._line.remove(mine)
+            if self._line:
+                self._line[0].set()
 
     async def _publish(self, client: Client, batch: Sequence[Outgoing], failures: dict[int, DeliveryError]) -> None:
         packets = self._affordable(batch, failures)
@@ -181,24 +230,31 @@ class Lane:
         most = self._options.batch
         packed = pack_each(batch, indices) if most is None else pack_many(batch, indices, most)
         packets: list[Packet] = []
-        for place, packet in enumerate(packed):
+        used_up = False  # what is smaller does not go before what has no room
+        for packet in packed:
             if isinstance(packet, TooLarge):
                 failures[packet.index] = packet.error
-            elif self._meter.take(packet.size):
-                packets.append(packet)
+                continue
+            used_up = used_up or not self._meter.take(packet.size)
+            if used_up:
+                failures.update(dict.fromkeys(packet.indices, self._meter.used_up()))
             else:
-                later = [index for one in packed[place:] if isinstance(one, Packet) for index in one.indices]
-                failures.update(dict.fromkeys(later, self._meter.used_up()))
-                break
+                packets.append(packet)
         return packets
 
     async def _report(
-        self, client: Client, twin: ReportedProperties, batch: Sequence[Outgoing], failures: dict[int, DeliveryError]
+        self,
+        client: Client,
+        twin: ReportedProperties,
+        batch: Sequence[Outgoing],
+        failures: dict[int, DeliveryError],
+        first: asyncio.Event,
     ) -> None:
         """Put metadata into the twin. Where it went out as a message too, what the twin cannot take is no loss."""
         for index, message in enumerate(batch):
             if message.kind != "metadata" or index in failures:
                 continue
+            await first.wait()  # a twin keeps what was reported last, and earlier calls may report the same entity
             try:
                 await twin.report(client, message.properties.get("id", message.topic), message.payload)
             except Rejected as error:

@@ -15,7 +15,9 @@ class Meter:
     """Counts metered messages of the day (UTC), of all identities of a connector.
 
     What other devices send to the same hub is not known here. What was sent and never acknowledged counts: the hub
-    may have taken it.
+    may have taken it. Reading and updating a device twin are metered as messages are ("Twin reads from the device or
+    module ... are charged as messages in 4-KB chunks", "a 12-KB update to a twin is charged as 3 messages":
+    iot-hub-devguide-pricing); ``messages`` leaves them out.
     """
 
     def __init__(self, chunk: int, budget: int | None, clock: Callable[[], float] = time.time) -> None:
@@ -50,14 +52,20 @@ class Meter:
         if day == self.day and count > self._count:
             self._count = count
 
-    def take(self, size: int) -> bool:
-        """Count a message of ``size`` bytes; ``False`` where the budget has no room for it."""
-        units = max(1, -(-size // self._chunk))
-        if self._budget is not None and self.count + units > self._budget:
+    def take(self, size: int, *, message: bool = True) -> bool:
+        """Count a message, or what is done to the twin, of ``size`` bytes; ``False`` where the budget has no room."""
+        if self._budget is not None and self.count + self._units(size) > self._budget:
             return False
-        self._count = self.count + units
-        self.messages += 1
+        self.add(size, message=message)
         return True
+
+    def add(self, size: int, *, message: bool = True) -> None:
+        """Count what goes out whatever the budget says."""
+        self._count = self.count + self._units(size)
+        self.messages += message
+
+    def _units(self, size: int) -> int:
+        return max(1, -(-size // self._chunk))
 
     def used_up(self) -> Unavailable:
         """Return what to say when :meth:`take` said no."""

@@ -83,13 +83,25 @@ def _packets(batch: Sequence[Outgoing], indices: Sequence[int], most: int) -> It
         address = _address(message)
         common = {name: value for name, value in address.items() if shared.get(name) == value} if held else address
         if held and _joined_size(batch[held[0]], [*items, item], common) > most:
-            yield _join(batch, held, items, shared)
+            yield from _joined(batch, held, items, shared)
             held, items, common = [], [], address
         held.append(index)
         items.append(item)
         shared = common
     if held:
-        yield _join(batch, held, items, shared)
+        yield from _joined(batch, held, items, shared)
+
+
+def _joined(
+    batch: Sequence[Outgoing], held: Sequence[int], items: Sequence[bytes], shared: Mapping[str, str]
+) -> Iterator[Packed]:
+    """Return what is held as one packet; where that is none, each by itself."""
+    packed = _join(batch, held, items, shared)
+    if isinstance(packed, Packet) or len(held) == 1:
+        yield packed
+        return
+    for index, item in zip(held, items, strict=True):
+        yield _join(batch, [index], [item], _address(batch[index]))
 
 
 def _joined_properties(first: Outgoing, count: int, shared: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from northbound_gcp_pubsub.options import PubSubOptions
 
 #: A token is renewed so long before it ends, or in the last fifth of its time. google-auth's own margin.
 _EARLY_SECONDS: Final = 225.0
-#: While an old token still holds, a token endpoint that fails is asked again after so long.
+#: While an old token still holds, a renewal that fails is tried again after so long.
 _AGAIN_SECONDS: Final = 5.0
 _LONGEST_WORDS: Final = 300
 #: Who signs in, where the credentials do not tell.
@@ -90,7 +90,7 @@ class Tokens:
                 return self._token
             try:
                 await self._renew()
-            except Unavailable:
+            except (Unavailable, Unauthorised):  # refused, too, by a file that is just being written
                 if time.time() >= self._expires or instead_of == self._token:
                     raise
                 self._renew_at = time.time() + _AGAIN_SECONDS

@@ -17,6 +17,8 @@ from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.azure_dps import AzureDpsTwin
 from northbound.testing.twins.azure_iot import AzureHubTwin, HubLimits
 from northbound_azure_iot import AzureIotConnector, ConnectorOptions
+from northbound_azure_iot.memory import Memory
+from northbound_azure_iot.provisioning import Assignment
 
 
 @pytest.fixture
@@ -176,6 +178,64 @@ async def test_provisioning_that_fails(hub, authority, words, error, spoil, monk
     assert not hub.record.connects
 
 
+@asynccontextmanager
+async def moved_from(old_hub, authority, tmp_path):
+    """A device that was assigned to ``old_hub`` before, and now belongs to one that is there."""
+    remembered = tmp_path / "azure.json"
+    Memory(remembered).assigned("gw-1", Assignment(old_hub, "gw-1"))
+    async with AzureHubTwin(authority, hub="localhost") as hub, AzureDpsTwin(authority, retry_after=0) as dps:
+        options = ConnectorOptions(
+            id_scope=dps.id_scope,
+            registration_id="gw-1",
+            group_key=dps.enrol_group(hub),
+            provisioning_host=dps.host,
+            provisioning_port=dps.port,
+            port=hub.port,
+            ca=authority.ca,
+            remember=remembered,
+        )
+        made = AzureIotConnector(options, name="out")
+        try:
+            yield made, hub, dps
+        finally:
+            await made.close()
+
+
+async def test_a_hub_whose_name_is_gone_is_asked_for_anew(authority, tmp_path):
+    async with moved_from("gone.invalid", authority, tmp_path) as (made, hub, dps):
+        await made.open()
+        await made.send([message(1)])
+        assert dps.registered == ["gw-1"]
+        assert len(hub.record.messages) == 1
+        assert Memory(made.config.remember).assignment("gw-1") == Assignment("localhost", "gw-1")
+
+
+async def test_a_hub_that_is_not_reached_again_and_again_is_asked_for_anew(authority, tmp_path):
+    async with moved_from("127.0.0.2", authority, tmp_path) as (made, hub, dps):  # where nothing listens
+        for _ in range(2):
+            with pytest.raises(NotConnected, match="refuses the connection"):
+                await made.open()
+        assert not dps.record.connects
+        await made.open()
+        assert dps.registered == ["gw-1"]
+        assert len(hub.record.connects) == 1
+
+
+async def test_the_old_hub_is_kept_where_provisioning_names_no_other(authority, tmp_path, monkeypatch):
+    async with moved_from("gone.invalid", authority, tmp_path) as (made, _, dps):
+        dps.throttled = 1
+        with pytest.raises(NotConnected, match=r"cannot be resolved.*asked for another hub: .*busy"):
+            await made.open()
+        with pytest.raises(NotConnected, match=r"cannot be resolved; check the address and DNS$"):
+            await made.open()
+        assert made.destination == "gone.invalid/gw-1"
+        assert len(dps.record.connects) == 1  # it is not asked again at once
+        assert Memory(made.config.remember).assignment("gw-1") == Assignment("gone.invalid", "gw-1")
+        monkeypatch.setattr("northbound_azure_iot.lane._ASK_ANEW_SECONDS", 0.0)
+        await made.open()
+        assert made.destination == "localhost/gw-1"
+
+
 # -- transports -------------------------------------------------------------------------------------------------
 
 
@@ -237,10 +297,17 @@ async def test_refusals_are_explained(hub, authority):
             await made.open()
         assert words in made.explain(caught.value)
     expired = token(hub.identities["dev1"].keys[0], f"{hub.hub}/devices/dev1", lifetime=-1)
-    made = connector(hub, authority, host=hub.hub, device_id="dev1", shared_access_signature=expired)
-    with pytest.raises(Unauthorised) as caught:
-        await made.open()
-    assert "shared_access_signature has expired" in made.explain(caught.value)
+    alone = {"device_id": "dev1", "shared_access_signature": expired}
+    for options in (alone, {"identities": [alone]}):
+        made = connector(hub, authority, host=hub.hub, **options)
+        with pytest.raises(Unauthorised) as caught:
+            await made.open()
+        assert "shared_access_signature has expired" in made.explain(caught.value)
+        assert "certificate" not in made.explain(caught.value)
+    both = [alone, {"device_id": "dev2", "symmetric_key": wrong}]
+    words = connector(hub, authority, host=hub.hub, identities=both).explain(caught.value)
+    assert "shared_access_signature has expired" in words
+    assert "the key is another device's" in words
 
 
 async def test_a_takeover_is_explained(hub, authority):
@@ -316,7 +383,8 @@ async def test_a_hang_up_fails_what_is_under_way(hub, authority):
             await made.lost()
 
 
-async def test_after_a_hang_up_without_an_acknowledgement_it_tries_a_message_of_its_own(hub, authority):
+async def test_after_a_hang_up_without_an_acknowledgement_it_tries_a_message_of_its_own(hub, authority, monkeypatch):
+    monkeypatch.setattr("northbound_azure_iot.pacing.SPACING", 0.0)  # ten connections in a minute would be spaced out
     hub.poison = lambda properties, _body: "$.mid" in properties
     async with opened(hub, authority) as made:
         with pytest.raises(PartialDelivery):
@@ -390,6 +458,71 @@ async def test_what_others_report_stays(hub, authority):
         await made.send([message(1, kind="metadata", payload=b"", properties=one.properties)])
     assert hub.identities["dev1"].reported == {"theirs": "x" * 3000, "northbound": {}}
     assert len(hub.record.messages) == 2
+
+
+def entity(name, payload, number=1):
+    return message(number, kind="metadata", payload=payload, properties={"topic": "t", "kind": "metadata", "id": name})
+
+
+@pytest.mark.parametrize("metadata", ["twin", "both"])
+async def test_what_was_reported_last_stays(hub, authority, metadata):
+    earlier = [entity(name, b'{"turn":1}') for name in "abcdefghix"]
+    async with opened(hub, authority, metadata=metadata) as made:
+        await asyncio.gather(made.send(earlier), made.send([entity("x", b'{"turn":2}')]), made.send([message(1)]))
+    assert hub.identities["dev1"].reported["northbound"]["x"] == {"turn": 2}
+    assert len(hub.identities["dev1"].reported["northbound"]) == 10
+
+
+async def test_a_report_that_is_given_up_lets_those_behind_it_go_on_and_none_overtake(hub, authority):
+    async with opened(hub, authority, metadata="twin") as made:
+        earlier = asyncio.ensure_future(made.send([entity(name, b'{"turn":1}') for name in "abcdefghix"]))
+        given_up = asyncio.ensure_future(made.send([entity("y", b"{}")]))
+        later = asyncio.ensure_future(made.send([entity("x", b'{"turn":2}')]))
+        await asyncio.sleep(0)  # all have begun
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(earlier, later)
+        assert hub.identities["dev1"].reported["northbound"]["x"] == {"turn": 2}
+        assert "y" not in hub.identities["dev1"].reported["northbound"]
+
+
+async def test_closing_ends_reports_and_those_that_wait_behind_them(hub, authority):
+    made = connector(hub, authority, metadata="twin")
+    await made.open()
+    sends = [asyncio.ensure_future(made.send([entity(name, b"{}")])) for name in "abc"]
+    await asyncio.sleep(0)
+    await made.close()
+    for outcome in await asyncio.gather(*sends, return_exceptions=True):
+        assert isinstance(outcome, PartialDelivery)
+        assert isinstance(outcome.failures[0], NotConnected)
+
+
+@pytest.mark.parametrize("metadata", ["twin", "both"])
+async def test_what_the_twin_costs_is_metered(hub, authority, metadata):
+    hub.identities["dev1"].reported = {f"k{n}": "x" * 3000 for n in range(3)}
+    async with opened(hub, authority, metadata=metadata) as made:
+        await made.send([entity("x", b'{"a":"%s"}' % (b"x" * 3000)), entity("y", b"{}"), message(1)])
+        messages = 1 if metadata == "twin" else 3
+        assert made.gauges()["metered_today"] == hub.used_today == 3 + 2 + messages
+        assert made.gauges()["messages_today"] == len(hub.record.messages) == messages
+
+
+async def test_the_budget_is_kept_to_the_report(hub, authority):
+    async with opened(hub, authority, metadata="twin", daily_budget=3) as made:
+        with pytest.raises(PartialDelivery) as caught:
+            await made.send([entity(name, b"{}") for name in "abcd"])
+        assert sorted(caught.value.failures) == [2, 3]
+        assert all(type(error) is Unavailable and error.retry_after > 0 for error in caught.value.failures.values())
+        assert sorted(hub.identities["dev1"].reported["northbound"]) == ["a", "b"]
+        assert hub.used_today == 3
+
+
+async def test_a_report_follows_its_message_also_where_that_used_the_budget_up(hub, authority):
+    async with opened(hub, authority, metadata="both", daily_budget=3) as made:
+        with pytest.raises(PartialDelivery) as caught:
+            await made.send([entity(name, b"{}") for name in "abc"])
+        assert sorted(caught.value.failures) == [2]
+        assert sorted(hub.identities["dev1"].reported["northbound"]) == ["a", "b"]
 
 
 async def test_a_busy_twin_is_asked_again_and_a_full_one_is_not(authority):

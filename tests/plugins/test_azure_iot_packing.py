@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.core.test_shaping import SCHEME, addresses, plain, topic_of
 from tests.support.examples import examples
 
-from northbound import Outgoing
+from northbound import Outgoing, Rejected, Unavailable
 from northbound.config import ConnectorOptions as CommonOptions
 from northbound.message import Message
 from northbound.shaping import Shaper, Template
 from northbound.testing.twins import azure_rules
-from northbound_azure_iot import AzureIotConnector, read_bag, read_message
+from northbound_azure_iot import AzureIotConnector, ConnectorOptions, read_bag, read_message
 from northbound_azure_iot.bag import size_of, write_bag
 from northbound_azure_iot.packing import LARGEST_MESSAGE, Packet, TooLarge, pack_each, pack_many
 
@@ -140,6 +140,47 @@ def test_what_is_too_large_does_not_take_its_neighbours_with_it():
     batch = [outgoing(b"1"), outgoing(b'"' + b"x" * 300_000 + b'"'), outgoing(b"2")]
     first, second, third = pack_many(batch, range(3), 4096)
     assert (first.indices, second.index, third.indices) == ((0,), 1, (2,))
+
+
+def test_what_many_share_and_does_not_fit_into_a_topic_is_said_of_each():
+    shared = {"topic": "/" * 22_000, "kind": "state"}
+    refused = pack_many([outgoing(b"1", properties=shared), outgoing(b"2", properties=shared)], range(2), 200_000)
+    assert [one.index for one in refused if isinstance(one, TooLarge)] == [0, 1]
+
+
+sorts = {
+    "small": outgoing(b"1"),
+    "metadata": outgoing(b"{}", kind="metadata", properties={"topic": "m", "kind": "metadata"}),
+    "two units": outgoing(b'"' + b"x" * 5000 + b'"'),
+    "too large": outgoing(b"x" * LARGEST_MESSAGE),
+    "too long": outgoing(properties={"topic": "/" * 22_000, "kind": "state"}),
+}
+
+
+@settings(max_examples=examples(60))
+@given(
+    st.lists(st.sampled_from(sorted(sorts)), max_size=8),
+    st.none() | st.integers(1, 8),
+    st.sampled_from([None, 512, 4096, LARGEST_MESSAGE]),
+)
+@example(["small", "small", "too large", "small"], 1, None)
+@example(["too long", "too long"], None, LARGEST_MESSAGE)
+def test_every_message_is_sent_or_fails_and_never_both(names, budget, most):
+    options = ConnectorOptions(
+        host="acme.azure-devices.net", device_id="d", symmetric_key="A" * 40, daily_budget=budget, batch=most
+    )
+    lane = AzureIotConnector(options, name="out")._lanes[0]
+    failures = {}
+    packets = lane._affordable([sorts[name] for name in names], failures)
+    sent = [index for packet in packets for index in packet.indices]
+    assert sent == sorted(sent)
+    assert sorted([*sent, *failures]) == list(range(len(names)))
+    rejected = {names[index] for index, error in failures.items() if isinstance(error, Rejected)}
+    assert rejected <= {"too large", "too long"}
+    assert "too large" not in names or "too large" in rejected
+    postponed = [index for index, error in failures.items() if isinstance(error, Unavailable)]
+    assert not postponed or not sent or max(sent) < min(postponed)
+    assert budget is None or sum(-(-packet.size // 4096) for packet in packets) <= budget
 
 
 @given(st.dictionaries(st.text(st.characters(codec="ascii"), min_size=1), st.text(st.characters(codec="ascii"))))

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from northbound import Rejected
+from northbound import NotConnected, Rejected, Unavailable
 from northbound.testing.twins import azure_rules
-from northbound_azure_iot.device_twin import allowed_key, allowed_value, difference, plain_key, size_of
+from northbound_azure_iot.device_twin import (
+    ReportedProperties,
+    allowed_key,
+    allowed_value,
+    difference,
+    plain_key,
+    size_of,
+)
+from northbound_azure_iot.metering import Meter
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 values = st.recursive(
@@ -80,3 +91,57 @@ def test_as_deep_as_it_goes():
     azure_rules.patched({}, msgspec.json.encode({"northbound": {"x": allowed_value(deep(8))}}))
     with pytest.raises(azure_rules.Refused):
         azure_rules.patched({}, msgspec.json.encode({"northbound": {"x": deep(9)}}))
+
+
+class Hub:
+    """A connection to a hub that applies every patch, and answers with a status or, as long as it is ``None``, not."""
+
+    def __init__(self):
+        self.properties = ReportedProperties(0.01, Meter(4096, None), bounded=False)
+        self.reported = {}
+        self.status = 204
+
+    async def subscribe(self, _filters, _qos):
+        pass
+
+    async def lost(self):
+        await asyncio.Event().wait()
+
+    async def publish(self, batch):
+        (question,) = batch
+        status, body = 200, json.dumps({"reported": self.reported}).encode()
+        if "/PATCH/" in question.topic:
+            self.reported = azure_rules.patched(self.reported, question.payload)
+            status, body = self.status, b""
+        if status is not None:
+            number = question.topic.rpartition("=")[2]
+            self.properties.take([SimpleNamespace(topic=f"$iothub/twin/res/{status}/?$rid={number}", payload=body)])
+
+    async def report(self, payload):
+        await self.properties.report(self, "x", payload)
+
+
+@pytest.mark.parametrize("trouble", ["no answer", "given up", "server error"])
+async def test_after_a_report_of_unknown_outcome_the_twin_is_read_again(trouble):
+    hub = Hub()
+    await hub.properties.begin(hub)
+    await hub.report(b'{"a":1}')
+    if trouble == "server error":
+        hub.status = 500
+        with pytest.raises(Unavailable):
+            await hub.report(b'{"a":1,"b":2}')
+    else:
+        hub.status = None
+        reporting = asyncio.ensure_future(hub.report(b'{"a":1,"b":2}'))
+        if trouble == "given up":
+            while "b" not in hub.reported["northbound"]["x"]:  # noqa: ASYNC110 - simpler than an event, in a test
+                await asyncio.sleep(0)
+            reporting.cancel()
+        with contextlib.suppress(NotConnected, asyncio.CancelledError):
+            await reporting
+    hub.status = 204
+    with pytest.raises(NotConnected, match="not known"):
+        await hub.report(b'{"a":3}')
+    await hub.properties.begin(hub)
+    await hub.report(b'{"a":3}')
+    assert hub.reported == {"northbound": {"x": {"a": 3}}}  # without what the patch of unknown outcome has left there

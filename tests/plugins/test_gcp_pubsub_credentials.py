@@ -188,6 +188,27 @@ async def test_while_a_token_holds_a_failing_token_endpoint_is_not_noticed(gcp):
         await connector.send([outgoing(2)])
 
 
+async def test_while_a_token_holds_a_renewal_that_is_refused_is_not_noticed(gcp):
+    changes, token_file = workload(gcp)
+    gcp.twin.grant(gcp.topic, "principal:building-7", "roles/pubsub.publisher")
+    whole = token_file.read_text()
+    async with opened(gcp.connector(**changes)) as connector:
+        tokens = connector._tokens
+        fetched = gcp.tokens.calls
+        token_file.write_text("")  # whoever writes it anew has just begun
+        tokens._renew_at = 0.0
+        await connector.send([outgoing(1)])
+        token_file.write_text(whole)
+        tokens._renew_at = 0.0
+        await connector.send([outgoing(2)])
+        assert gcp.tokens.calls == fetched + 1
+        token_file.write_text("")
+        tokens._renew_at = tokens._expires = 0.0
+        with pytest.raises(PartialDelivery) as caught:
+            await connector.send([outgoing(3)])
+        assert type(caught.value.failures[0]) is Unauthorised
+
+
 async def test_a_token_endpoint_that_is_away(gcp):
     gcp.key["token_uri"] = "http://127.0.0.1:1/token"
     connector = gcp.connector(credentials_file=None, credentials_json=json.dumps(gcp.key), self_signed=False)

@@ -121,6 +121,7 @@ async def test_a_token_is_measured_by_the_hubs_clock(hub, authority):
         f"{HUB}/dev2/?api-version=2021-04-12",
         "other.azure-devices.net/dev1/?api-version=2021-04-12",
         f"{HUB}/dev1/?api-version=2099-01-01",
+        f"{HUB}/dev1/?2021-04-12",
     ],
 )
 async def test_user_names(hub, authority, username):
@@ -337,6 +338,13 @@ async def test_filters(hub, authority):
     assert "more topics" in hub.record.reasons[-1]
 
 
+async def test_a_session_that_goes_on_keeps_what_was_not_unsubscribed(hub, authority):
+    async with signed_in(hub, authority, clean_start=False) as client:
+        await client.subscribe(["$iothub/twin/res/#", "$iothub/methods/POST/#"])
+        await client.unsubscribe(["$iothub/methods/POST/#"])
+    assert hub.identities["dev1"].subscriptions == ["$iothub/twin/res/#"]
+
+
 @asynccontextmanager
 async def asking(hub, authority):
     answers: asyncio.Queue = asyncio.Queue()
@@ -404,6 +412,20 @@ async def test_too_many_twin_operations(authority):
             await client.subscribe(["$iothub/twin/res/#"])
             found = [(await ask(PATCH, b'{"a":1}'))[0].split("/")[3] for _ in range(4)]
         assert found == ["204", "204", "429", "429"]
+
+
+async def test_the_twin_is_metered_and_the_quota_ends_it_too(authority):
+    async with AzureHubTwin(authority, limits=HubLimits(quota=2)) as hub:
+        hub.register("dev1")
+        async with asking(hub, authority) as (client, ask):
+            await client.subscribe(["$iothub/twin/res/#"])
+            await ask("$iothub/twin/GET/?$rid=0")
+            await ask(PATCH, b'{"a":1}')
+            assert hub.used_today == 2
+            with pytest.raises(NotConnected):
+                await client.publish([Publish(PATCH, b'{"a":2}', 1)])
+        assert hub.identities["dev1"].reported == {"a": 1}
+        assert "403002" in hub.record.reasons[-1]
 
 
 async def test_the_basic_tier_has_no_twins(authority):

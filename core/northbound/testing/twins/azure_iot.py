@@ -204,7 +204,10 @@ class AzureHubTwin:
         return self._used
 
     def meter(self, size: int) -> None:
-        """Count a message."""
+        """Count a message, or what a device reads of its twin or reports into it.
+
+        "Twin reads from the device ... are charged as messages in 4-KB chunks" (iot-hub-devguide-pricing), and updates.
+        """
         self._used = self.used_today + metered(size, self.limits.chunk)
 
     def send_delay(self) -> float | None:

@@ -93,7 +93,7 @@ class HubPeer(MqttPeer):
         username = packet.username or ""
         if not username.startswith(start):
             raise Refused(f"the user name is not {start}api-version=…")
-        query = dict(parse_qsl(username[len(start) :], strict_parsing=True))
+        query = dict(parse_qsl(username[len(start) :]))
         if query.get("api-version") not in _API_VERSIONS:
             raise Refused(f"the api-version {query.get('api-version')!r} is not one of the hub's")
         if identity.keys:
@@ -150,11 +150,8 @@ class HubPeer(MqttPeer):
             raise Refused(f"a message of {size} bytes")
         if hub.poison(properties, packet.payload):
             raise Refused("poison")
-        if hub.used_up():
-            if hub.limits.quota_holds:
-                hub.record.refuse(self.client_id, "publish", "403002: the day's quota is used up")
-                return
-            raise Refused("403002: the day's quota is used up")
+        if self._used_up():
+            return
         delay = hub.send_delay()
         if delay is None:  # "once HUB return 429002, it will proactively disconnect the device": azure-docs#107838
             raise Refused("429002: more messages than the hub takes")
@@ -163,6 +160,16 @@ class HubPeer(MqttPeer):
             self._later(delay, self._keep, packet, properties)
         else:
             self._keep(packet, properties)
+
+    def _used_up(self) -> bool:
+        """Whether the day's quota is used up and the hub holds the connection; raises where it ends it."""
+        hub, why = self._hub, "403002: the day's quota is used up"
+        if not hub.used_up():
+            return False
+        if not hub.limits.quota_holds:
+            raise Refused(why)
+        hub.record.refuse(self.client_id, "publish", why)
+        return True
 
     def _keep(self, packet: Publish, properties: dict[str, str]) -> None:
         self._hub.take(self.client_id, packet.topic, packet.payload, properties, retain=packet.retain)
@@ -180,6 +187,8 @@ class HubPeer(MqttPeer):
             request = None
         if not request:
             raise Refused("a twin request without $rid")
+        if self._used_up():
+            return
         self.acknowledge(packet)
         now = asyncio.get_running_loop().time()
         if packet.topic.startswith(_GET):
@@ -187,7 +196,9 @@ class HubPeer(MqttPeer):
                 self._answer(429, request)
                 return
             reported = identity.reported | {"$version": identity.reported_version}
-            self._answer(200, request, json.dumps({"desired": {"$version": 1}, "reported": reported}).encode())
+            body = json.dumps({"desired": {"$version": 1}, "reported": reported}).encode()
+            hub.meter(len(body))
+            self._answer(200, request, body)
             return
         if hub.twin_updates.delay(now) is None:
             self._answer(429, request)
@@ -199,6 +210,7 @@ class HubPeer(MqttPeer):
             self._answer(400, request)
             return
         identity.reported_version += 1
+        hub.meter(len(packet.payload))
         self._answer(204, f"{request}&$version={identity.reported_version}")
 
     def _answer(self, status: int, request: str, body: bytes = b"") -> None:
@@ -226,14 +238,18 @@ class HubPeer(MqttPeer):
         if len(together) > self._hub.limits.max_filters:
             self.refuse("subscribe", "more topics than a device may subscribe to")
             return
-        self._filters = [*together]
-        self._identity.subscriptions = [] if self.connect is None or self.connect.clean_start else self._filters
+        self._keep_filters([*together])
         # the MQTT page: "When a device app subscribes to a topic with QoS 2, IoT Hub grants maximum QoS level 1"
         self.send(Suback(packet.packet_id, tuple(min(item.qos, 1) for item in packet.subscriptions)))
 
+    def _keep_filters(self, filters: list[str]) -> None:
+        """Subscribe to these from now on, and where the session goes on also on the next connection."""
+        self._filters = filters
+        self._identity.subscriptions = [] if self.connect is None or self.connect.clean_start else filters
+
     def on_unsubscribe(self, packet: Unsubscribe) -> None:
         """End subscriptions."""
-        self._filters = [name for name in self._filters if name not in packet.filters]
+        self._keep_filters([name for name in self._filters if name not in packet.filters])
         super().on_unsubscribe(packet)
 
     # -- the end ------------------------------------------------------------------------------------------------
