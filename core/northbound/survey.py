@@ -6,6 +6,8 @@ rules. What a detector finds no more after a rule is what that rule acts on. Wha
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -113,7 +115,7 @@ class Survey:
 
     def _event(self, topic: str, payload: bytes) -> Event:
         place = self._scheme.parse(topic)
-        if place is None:
+        if place is None or _repeats(payload):
             return self._elsewhere(topic, _value(payload))
         try:
             if isinstance(place, MetadataAddress):
@@ -288,8 +290,39 @@ def _add(counts: dict[Any, int], key: Any, count: int) -> None:
 
 
 def _value(payload: bytes) -> Any:
-    """Return what a payload says: JSON, else text."""
+    """Return what a payload says: JSON where it becomes a value without loss, else text."""
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        if not _repeats(payload):
+            return msgspec.json.decode(payload)
+    return payload.decode(errors="replace")
+
+
+class _Twice(ValueError):
+    """A member of an object stands there twice."""
+
+
+def _repeats(payload: bytes) -> bool:
+    """Return whether a JSON object, or one that its ``value`` holds as a string, has a member twice.
+
+    Of these a value has the last one only; in a text all are looked at.
+    """
     try:
-        return msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
-        return payload.decode(errors="replace")
+        body = _members_of(payload.decode(errors="replace"))
+        if isinstance(body, dict) and isinstance(body.get("value"), str):
+            _members_of(body["value"])
+    except (_Twice, RecursionError):
+        return True
+    except ValueError:
+        pass
+    return False
+
+
+def _members_of(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_once, parse_int=str, parse_float=str)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Twice
+    return found

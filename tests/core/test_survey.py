@@ -154,6 +154,24 @@ def test_messages_of_any_form_are_looked_at(topic, payload, expected):
     assert msgspec.json.decode(msgspec.json.encode(where.replace("%23", "#").replace("%2F", "/"))).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"time":1,"value":"1","note":"%b"}',
+        b'{"time":1,"value":"1","%b":2}',
+        rb'{"time":1,"value":"\"%b\"","value":"1"}',
+        rb'{"time":1,"value":"{\"a\":\"%b\",\"a\":1}"}',
+        b'{"time":"%b","value":"1"}',
+        b'{"name":"%b","name":"x","time":' + b"9" * 5000 + b"}",
+    ],
+)
+@pytest.mark.parametrize("topic", ["placeos/org-acme/state/_/_/_/s/d/M/1/x", "placeos/org-acme/metadata/z", "x"])
+def test_nothing_hides_beside_a_value(topic, payload):
+    survey = surveying()
+    survey.message(topic, payload % MAIL.encode(), NOW)
+    assert found(survey)["email"] == (1, 1, {"default": 1})
+
+
 @pytest.mark.parametrize("payload", [b"", b"\xff\xfe", b"[" * 5000, b'"' + b"x" * 100_000, b"null", b"1e400"])
 def test_hostile_payloads_are_looked_at(payload):
     survey = surveying()
