@@ -22,7 +22,10 @@ from northbound.privacy.texts import Dropped, Texts
 from northbound.privacy.walker import Walker, plain_key
 from northbound.topics import TopicScheme
 
-_CACHED_PLANS: Final = 20_000
+_CACHED_PLANS: Final = 50_000
+#: When they are full, one in so many goes: without any order in it, or topics that come in turn would all go in turn.
+_EVICTED: Final = 8
+_MOST_SUPERSEDED: Final = 200_000
 _MOST_ACTS: Final = 20_000
 _SEARCHED_AT_ONCE: Final = 64
 _OTHER_TOPICS: Final = "(other topics)"
@@ -75,6 +78,7 @@ class Policy:
         self._uniform = all(rule.everywhere and rule.looks_at_values and not rule.whole for rule in rules)
         self._walkers: dict[tuple[Rule, ...], Walker] = {}
         self._plans: dict[str, Plan] = {}
+        self._superseded: set[int] = set()  # hashes of topics that are cleared, where their plan is no longer kept
         self._untouched = {kind: Plan(kind, self._walker(self.rules) if rules else None) for kind in get_args(Kind)}
         self._acts: dict[tuple[Rule, Kind, str], int] = {}
         self.counts: dict[str, int] = dict.fromkeys((rule.name for rule in rules), 0)
@@ -86,6 +90,7 @@ class Policy:
             changed |= action.begin(now)
         if changed:
             self._plans.clear()
+            self._superseded.clear()
 
     def plan(self, kind: Kind, topic: str, org: str, place: Any) -> Plan:
         """Return what becomes of ``topic``, and how to treat the values there.
@@ -98,9 +103,17 @@ class Policy:
         if plan is None:
             plan = self._new_plan(kind, topic, org, place)
             if len(self._plans) >= _CACHED_PLANS:
-                self._plans.clear()
+                self._evict([*self._plans][::_EVICTED])
             self._plans[name] = plan
         return plan
+
+    def _evict(self, names: Sequence[str]) -> None:
+        for name in names:
+            plan = self._plans.pop(name)
+            if plan.superseded:
+                if len(self._superseded) >= _MOST_SUPERSEDED:
+                    self._superseded.clear()  # at worst a topic is cleared again
+                self._superseded.add(hash(plan.previous))
 
     def clean(self, texts: Sequence[bytes]) -> list[bool]:
         """Return of each of ``texts``, the JSON of values, whether one search over many found that nothing is in it.
@@ -185,6 +198,7 @@ class Policy:
                 if any(action.overlap for action in self._hashes):
                     old = self._topic(kind, self._treated(levels, rules, [], "previous"), place)
                     plan.previous = old if old != plan.topic else None
+                    plan.superseded = hash(old) in self._superseded
         except Dropped as dropped:
             plan.dropped = dropped.rule
             # The topic may be what it was dropped for, so it is not written anywhere either.

@@ -360,6 +360,19 @@ def test_more_topics_than_are_kept_change_nothing(monkeypatch):
     assert len(set(topics)) == 10
 
 
+def test_of_a_few_more_topics_than_are_kept_most_stay_known(monkeypatch):
+    monkeypatch.setattr("northbound.privacy.policy._CACHED_PLANS", 80)
+    site = engine(rule(EMAIL, kinds=("state",)))
+    planned = []
+    plan_anew = site.policy._new_plan
+    site.policy._new_plan = lambda *given: planned.append(given) or plan_anew(*given)
+    events = [state(1, state=f"u{number}") for number in range(88)]
+    for _ in range(10):
+        site.process(events, NOW)
+    assert len(planned) < len(events) * 5
+    assert len(site.policy._plans) <= 80
+
+
 # drop
 
 
