@@ -22,6 +22,7 @@ from northbound.privacy.options import PrivacyOptions
 from northbound.protection import Protection
 from northbound.registry import Plugin
 from northbound.runtime import Runtime
+from northbound.topics import TopicScheme
 from northbound_detectors.email import Email, EmailOptions
 
 ANN = "Ann Example"
@@ -158,6 +159,46 @@ async def test_a_refresh_that_fails_leaves_what_was_known(tmp_path, caplog):
     assert "staff.txt: No such file" in caplog.text
     assert ANN not in caplog.text
     assert process(guard, "Bob Example").messages[0].payload.count(b"redacted") == 1
+    await guard.close()
+
+
+async def test_a_name_that_is_learnt_later_stands_in_no_topic_from_then_on(tmp_path):
+    where = [{"name": "staff", "detect": ["staff"], "action": "redact"}]
+    for kept in ({}, {"connectors": ["out"]}):
+        rules = [rule | kept for rule in where]
+        sources, connectors = [users(["Bob Example"], [ANN])], [connector("out", Destination())]
+        guard = Protection(configured(tmp_path, sources=sources, connectors=connectors, rules=rules))
+        site = northbound.engine.Engine(TopicScheme(), org="org", policy=guard.site)
+        behind = guard.of_connector("out")
+
+        def topics(site=site, behind=behind):
+            done = site.process([event(1, ANN), event(1, "Bob Example")], 1)
+            sent = [message if behind is None else behind.apply(message) for message in done.messages]
+            return [message.topic.rpartition("/")[2] for message in sent]
+
+        await guard.learn()
+        assert topics() == [ANN, "[redacted]"]
+        await guard._refresh()
+        assert topics() == ["[redacted]", "Bob Example"]
+        await guard.close()
+
+
+async def test_a_file_that_a_detector_reads_again_counts_for_topics_too(tmp_path):
+    class Listed(Staff):
+        learns_from = None
+        learnt = ()
+
+        def refresh(self):
+            self.learnt = [ANN]
+
+    detectors = (DetectorInstance("listed", plugin("detector", Listed), NoOptions()),)
+    chosen = privacy(rules=[{"name": "staff", "detect": ["listed"], "action": "redact"}])
+    guard = Protection(structs.replace(configuration(tmp_path), privacy=chosen, detectors=detectors))
+    site = northbound.engine.Engine(TopicScheme(), policy=guard.site)
+    before = [message.topic.rpartition("/")[2] for message in site.process([event(1, ANN)], 1).messages]
+    await guard._refresh()
+    after = [message.topic.rpartition("/")[2] for message in site.process([event(1, ANN)], 1).messages]
+    assert (before, after) == ([ANN], ["[redacted]"])
     await guard.close()
 
 

@@ -92,6 +92,10 @@ class Policy:
             self._plans.clear()
             self._superseded.clear()
 
+    def forget(self) -> None:
+        """Work out anew what becomes of topics: a detector may have learnt what it finds in them."""
+        self._evict([*self._plans])
+
     def plan(self, kind: Kind, topic: str, org: str, place: Any) -> Plan:
         """Return what becomes of ``topic``, and how to treat the values there.
 
