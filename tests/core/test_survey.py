@@ -92,6 +92,41 @@ def test_of_two_rules_each_has_its_own():
     assert survey.unprotected == 0
 
 
+def places(detect: str, rest: str) -> str:
+    looks = f'detect = ["{detect}"]' if detect else 'states = ["power"]'
+    return f'[[privacy.rules]]\nname = "places"\n{looks}\n{rest}\n'
+
+
+PLACES = places("coordinates", 'action = "generalise"\ndecimals = 2')
+ANY = '[privacy.detectors.any]\ntype = "regex"\npattern = ".+"\n'
+
+
+@pytest.mark.parametrize("where", ["", 'connectors = ["aws"]\n'])
+@pytest.mark.parametrize(
+    ("rule", "detector", "value"),
+    [
+        (PLACES, "coordinates", {"latitude": 51.50741, "longitude": -0.12776}),
+        (PLACES, "coordinates", {"latitude": 51.51, "longitude": -0.13}),  # as it is already
+        (places("", 'action = "mask"\nkeep_last = 22'), "email", f"xx{MAIL}"),
+        (places("email", 'action = "redact"\nplaceholder = "x@example.com"'), "email", MAIL),
+        (ANY + places("any", 'action = "hash"\nformat = "placeos"'), "any", {"a": "b"}),
+    ],
+)
+def test_a_rule_acts_although_what_it_writes_is_found_again(rule, detector, value, where):
+    survey = surveying(f"default = false\n{rule}{where}", state(value))
+    count, _, rules = found(survey)[detector]
+    assert rules == {"places (aws)" if where else "places": count}
+    assert survey.unprotected == 0
+
+
+def test_what_a_rule_has_made_coarser_hides_nothing_behind_it():
+    rules = PLACES + 'states = ["power"]\npaths = ["$.a"]\n'
+    rules += PLACES.replace('"places"', '"more"') + 'paths = ["$.b"]\nconnectors = ["aws"]\n'
+    place = {"latitude": 51.50741, "longitude": -0.12776}
+    survey = surveying(rules, state({"a": place, "b": place, "c": place}))
+    assert found(survey)["coordinates"] == (6, 1, {"places": 2, "more (aws)": 2, "none": 2})
+
+
 def test_an_exception_is_not_acted_on():
     rules = '[privacy.detectors.ours]\ntype = "regex"\npattern = "[a-z.]+@example\\\\.com"\n'
     rules += '[[privacy.rules]]\nname = "ours"\ndetect = ["ours"]\naction = "allow"\n'

@@ -7,6 +7,7 @@ its JSON says that something may be found in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
@@ -66,14 +67,17 @@ class Plan:
 
 
 class Policy:
-    """The rules of one stage: those before the store, or those of one connector."""
+    """The rules of one stage: those before the store, or those of one connector.
 
-    def __init__(self, rules: Sequence[Rule], scheme: TopicScheme) -> None:
+    ``own`` is the pattern of hashes that are never looked into; without it, of those that these rules write.
+    """
+
+    def __init__(self, rules: Sequence[Rule], scheme: TopicScheme, own: re.Pattern[str] | None = None) -> None:
         self.rules = tuple(rules)
         self._scheme = scheme
         self._names = (*scheme.hierarchy, "system", "driver", "module", "state")
         self._hashes = [rule.action for rule in rules if isinstance(rule.action, Hash)]
-        self.texts = Texts(rules, own_hashes(form for action in self._hashes for form in action.forms))
+        self.texts = Texts(rules, own or own_hashes(form for action in self._hashes for form in action.forms))
         # Such rules make the same of all topics in which they find nothing.
         self._uniform = all(rule.everywhere and rule.looks_at_values and not rule.whole for rule in rules)
         self._walkers: dict[tuple[Rule, ...], Walker] = {}
