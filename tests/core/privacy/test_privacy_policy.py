@@ -255,6 +255,21 @@ def test_states_topics_kinds_say_which_messages():
     assert acted(topics=("placeos/#",), states=("power",)) == [False, True, False]
 
 
+def test_a_state_key_is_matched_as_it_is_written_and_by_what_it_hides():
+    def acted(glob, key):
+        (message,) = engine(redact(EMAIL, states=(glob,))).process([state(BOB, state=key)], NOW).messages
+        return BOB.encode() not in message.payload
+
+    assert acted("desk[1]", "desk[1]")
+    assert acted("desk[1]*", "Desk[1]/x")
+    assert acted("[!a]?", "[!a]b")
+    assert not acted("desk[1]", "desk1")
+    assert acted("badge", "b%61dge")
+    assert acted("b%61dge", "b%61dge")
+    assert acted("badge*", "\uff42adge 1")
+    assert not acted("badge", "b%62dge")
+
+
 LEVELS = ("org", "building", "level", "area", "system", "driver", "module", "state")
 
 
