@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 AUDIT_SECONDS: Final = 1.0
 #: How often detectors look at their files and sources again.
 REFRESH_SECONDS: Final = 60.0
+#: How long a source may take to say whom it knows.
+PEOPLE_SECONDS: Final = 60.0
 _FIRST_PAUSE_SECONDS: Final = 1.0
 
 
@@ -110,13 +112,19 @@ class Protection:
 
     async def run(self) -> None:
         """Write the audit log and keep the detectors up to date, until cancelled."""
-        refreshed = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_audit(), name="privacy: audit log")
+            tasks.create_task(self._keep_learning(), name="privacy: detectors")
+
+    async def _keep_audit(self) -> None:
         while True:
             await asyncio.sleep(AUDIT_SECONDS)
             await self._write()
-            if time.monotonic() - refreshed >= REFRESH_SECONDS:
-                await self._refresh()
-                refreshed = time.monotonic()
+
+    async def _keep_learning(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self._refresh()
 
     async def close(self) -> None:
         """Write what the rules have done since, and close the audit log."""
@@ -162,7 +170,8 @@ class Protection:
     async def _teach(self, detector: Detector, source: SourceInstance) -> bool:
         """Let a detector learn from a source; returns whether that went well."""
         try:
-            people = await source.create().people()
+            async with asyncio.timeout(PEOPLE_SECONDS):
+                people = await source.create().people()
             await asyncio.to_thread(detector.learn, people)
         except Exception as error:  # noqa: BLE001 - a third party's source may raise anything; its words may be private
             log.warning(

@@ -26,6 +26,7 @@ from northbound.topics import TopicScheme
 from northbound_detectors.email import Email, EmailOptions
 
 ANN = "Ann Example"
+HANGS = object()
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,8 @@ class Users(northbound.Source):
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
+        if answer is HANGS:
+            await asyncio.Event().wait()
         return answer
 
     async def run(self, intake):
@@ -144,6 +147,26 @@ async def test_a_source_that_fails_is_asked_until_it_answers_and_its_words_are_n
     assert ANN not in caplog.text
     assert "RuntimeError" in caplog.text
     assert ANN.encode() not in process(guard, ANN).messages[0].payload
+    await guard.close()
+
+
+async def test_a_source_that_hangs_is_asked_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(protection, "PEOPLE_SECONDS", 0.01)
+    guard = Protection(configured(tmp_path, sources=[users(HANGS, [ANN])]))
+    await asyncio.wait_for(guard.learn(), 20)
+    assert "TimeoutError" in caplog.text
+    await guard.close()
+
+
+async def test_the_audit_log_is_written_while_a_source_hangs(tmp_path):
+    guard = Protection(configured(tmp_path, sources=[users([ANN], HANGS)]))
+    await guard.learn()
+    task = asyncio.create_task(guard.run())
+    await until(lambda: Users.asked == 2)
+    process(guard, ANN)
+    await until((tmp_path / "store.db.audit.jsonl").exists)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
     await guard.close()
 
 
