@@ -419,6 +419,35 @@ async def test_a_reload_loses_no_event_while_a_source_is_asked_again(tmp_path):
 
 
 @pytest.mark.parametrize("narrow", [{}, {"connectors": ["out"]}])
+async def test_what_rules_do_while_a_reload_writes_the_audit_log_is_written_too(tmp_path, monkeypatch, narrow):
+    begun, go_on = threading.Event(), threading.Event()
+    write = AuditLog.write
+
+    def slow(self, now, acts):
+        begun.set()
+        assert go_on.wait(10)
+        write(self, now, acts)
+
+    monkeypatch.setattr(AuditLog, "write", slow)
+    monkeypatch.setattr(protection, "AUDIT_SECONDS", 3600)
+    destination, queue = Destination(), asyncio.Queue()
+    rules = [{"name": "mails", "detect": ["email"], "action": "mask", **narrow}]
+    settings = configured(tmp_path, sources=[feeder(queue)], connectors=[connector("out", destination)], rules=rules)
+    async with running(settings) as service:
+        queue.put_nowait("bob@example.com")
+        await until(lambda: destination.acknowledged)
+        reloading = asyncio.create_task(service.reload(settings))
+        await until(begun.is_set)
+        queue.put_nowait("ann@example.com")
+        await until(lambda: len(destination.acknowledged) == 2)
+        go_on.set()
+        await reloading
+        assert [rule.acted for rule in service.status().rules] == [2]
+    rows = [json.loads(line) for line in (tmp_path / "store.db.audit.jsonl").read_text().splitlines()]
+    assert [row["count"] for row in rows] == [1, 1]
+
+
+@pytest.mark.parametrize("narrow", [{}, {"connectors": ["out"]}])
 async def test_a_rule_that_a_reload_adds_waits_for_its_detector_to_learn(tmp_path, narrow):
     """Neither refused before the store nor a dead letter behind it: what comes meanwhile waits."""
     destination, queue, mails = Destination(), asyncio.Queue(), {"name": "m", "detect": ["email"], "action": "mask"}
