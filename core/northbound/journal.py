@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -29,7 +30,7 @@ class Journal:
         self.error: str | None = None
         self._noun = noun
         self._handler = _File(path, max_bytes, files)
-        self._waiting: list[str] = []
+        self._waiting: deque[str] = deque()
         self._lost = 0
 
     def append(self, now: int, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -46,7 +47,7 @@ class Journal:
                 self._lost = 0
             while self._waiting:
                 self._handler.line(self._waiting[0])
-                del self._waiting[0]
+                self._waiting.popleft()
         except OSError as error:
             self._failed(error)
         else:
@@ -61,10 +62,9 @@ class Journal:
         if self.error is None:
             log.error("%s; lines are kept until it can", words)
         self.error = words
-        excess = len(self._waiting) - MOST_WAITING
-        if excess > 0:
-            del self._waiting[:excess]
-            self._lost += excess
+        while len(self._waiting) > MOST_WAITING:
+            self._waiting.popleft()
+            self._lost += 1
 
 
 class _File(RotatingFileHandler):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from northbound.errors import EventRefused
+from northbound.events import LATEST_TIME
 from northbound.message import Kind
 
 TimeUnit = Literal["ms", "s"]
@@ -23,6 +24,19 @@ MetadataForm = Literal["entity", "envelope"]
 _PLAIN: Final = frozenset({type(None), bool, int, str})
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+
+
+class _Envelope(Struct, forbid_unknown_fields=True):
+    time: Annotated[int, Meta(ge=0, le=LATEST_TIME)]
+    value: Any
+
+
+class _StringEnvelope(_Envelope):
+    value: str
+
+
+_read_any = msgspec.json.Decoder(_Envelope).decode
+_read_string = msgspec.json.Decoder(_StringEnvelope).decode
 
 
 class PayloadFormat(Struct, frozen=True):
@@ -65,17 +79,34 @@ class PayloadFormat(Struct, frozen=True):
             return payload
         return payload.partition(b",")[2]  # behind {"time":…
 
-    def read_state(self, payload: bytes) -> tuple[Any, bytes]:
-        """Return the value that :meth:`state_writer` wrote, and its JSON; raises ``ValueError`` for another's."""
-        value = _decode(payload)["value"]
-        return (_decode(value), value.encode()) if self.value == "string" else (value, _encode(value))
+    def read_state(self, payload: bytes) -> tuple[Any, bytes, int]:
+        """Return the value that :meth:`state_writer` wrote, its JSON, and the time in ms.
 
-    def read_metadata(self, payload: bytes) -> tuple[Any, bytes]:
-        """Return the entity that :meth:`metadata_writer` wrote, and its JSON; raises ``ValueError`` for another's."""
+        Raises ``ValueError`` for another's, and where there is more than that. What has not come from our writer may
+        have whitespace or the same member twice: the JSON, written anew, holds of it what the value holds.
+        """
+        if self.value == "string":
+            found = _read_string(payload)
+            value = _decode(found.value)
+            return value, _encode(value), self._ms(found.time)
+        return self._read_json(payload)
+
+    def read_metadata(self, payload: bytes) -> tuple[Any, bytes, int]:
+        """Return the entity that :meth:`metadata_writer` wrote, its JSON, and the time in ms: 0 where there is none.
+
+        As :meth:`read_state` does.
+        """
         if self.metadata == "entity":
-            return _decode(payload), payload
-        value = _decode(payload)["value"]
-        return value, _encode(value)
+            entity = _decode(payload)
+            return entity, _encode(entity), 0
+        return self._read_json(payload)
+
+    def _read_json(self, payload: bytes) -> tuple[Any, bytes, int]:
+        found = _read_any(payload)
+        return found.value, _encode(found.value), self._ms(found.time)
+
+    def _ms(self, time: int) -> int:
+        return time * 1000 if self.time == "s" else time
 
 
 def to_json(value: Any) -> bytes:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from northbound.errors import ConfigurationError, Problem
 from northbound.loading import Configuration, ConnectorInstance
 from northbound.privacy import secretfile
 from northbound.privacy.actions import action_of
@@ -20,7 +21,7 @@ class Policies:
     """The policies of one configuration; ``site`` is ``None`` where nothing is to be done before the store.
 
     ``secret`` is the key of hashes for which the configuration names none. ``known`` are detectors that are used again:
-    what they have learnt is not forgotten.
+    what they have learnt is not forgotten. Raises :class:`ConfigurationError` where the previous secret is no other.
     """
 
     def __init__(self, configuration: Configuration, secret: str, known: Mapping[str, Detector] | None = None) -> None:
@@ -59,11 +60,12 @@ class Policies:
             secret, previous = rule.secret, rule.previous_secret
         elif connector is not None and connector.options.privacy_secret is not None:
             secret, previous = connector.options.privacy_secret, None
-        return Keys(
-            self._secret if secret is None else secret.get_secret_value(),
-            None if previous is None else previous.get_secret_value(),
-            privacy.overlap_ms,
-        )
+        current = self._secret if secret is None else secret.get_secret_value()
+        before = None if previous is None else previous.get_secret_value()
+        if before == current:  # the options have seen to those that are named
+            words, remedy = "is the secret beside the store", "move that file away: a new one is made"
+            raise ConfigurationError([Problem(self._configuration.path, "privacy.previous_secret", words, remedy)])
+        return Keys(current, before, privacy.overlap_ms)
 
 
 def audit_path(configuration: Configuration) -> Path | None:

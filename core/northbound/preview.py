@@ -30,7 +30,8 @@ class Passage(Struct, frozen=True):
     """What one connector would do with one message. ``reason`` says why not, ``outgoing`` what it would send.
 
     ``rules`` are the privacy rules of this connector that acted, ``original`` is what it would send if there were no
-    rule at all, and ``unevaluated`` says that it is rejected because they could not be evaluated.
+    rule at all, and ``unevaluated`` says that it is rejected because they could not be evaluated. ``hides``: they keep
+    the topic under which it is stored from this connector.
     """
 
     connector: str
@@ -40,6 +41,7 @@ class Passage(Struct, frozen=True):
     rules: tuple[str, ...] = ()
     original: Outgoing | None = None
     unevaluated: bool = False
+    hides: bool = False
 
 
 class Previewed(Struct, frozen=True):
@@ -55,6 +57,11 @@ class Previewed(Struct, frozen=True):
     passages: tuple[Passage, ...] = ()
     rules: tuple[str, ...] = ()
     original: Message | None = None
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the topic under which it is stored is not for sharing: rules keep it from a connector."""
+        return any(passage.hides for passage in self.passages)
 
     @property
     def withheld(self) -> bool:
@@ -124,22 +131,28 @@ class _Way:
         """Return what the connector would do with ``message``; ``original`` is it without any privacy rule."""
         if self._policy is not None:
             self._policy.policy.begin(now)
-        if not self._matches(message.topic):
-            return Passage(self._name, "filtered", reason=f"outside its topics: {self._filters}")
-        before = self._shaped(original)
-        try:
-            protected = message if self._policy is None else self._policy.apply(message)
-        except Rejected as error:
-            rules = _acted(self._rules)
-            return Passage(self._name, "rejected", None, error.reason, rules, before, unevaluated=True)
+        protected, why = self._protected(message)
         rules = _acted(self._rules)
+        hides = protected is None or protected.topic != message.topic
+        if not self._matches(message.topic):
+            return Passage(self._name, "filtered", reason=f"outside its topics: {self._filters}", hides=hides)
+        before = self._shaped(original)
+        if why:
+            return Passage(self._name, "rejected", None, why, rules, before, unevaluated=True, hides=hides)
         if protected is None:
             reason = "a privacy rule of this connector drops it"
-            return Passage(self._name, "withheld", None, reason, rules, before)
+            return Passage(self._name, "withheld", None, reason, rules, before, hides=hides)
         try:
-            return Passage(self._name, "sent", self._shape(protected, 0), "", rules, before)
+            return Passage(self._name, "sent", self._shape(protected, 0), "", rules, before, hides=hides)
         except Rejected as error:
-            return Passage(self._name, "rejected", None, error.reason, rules, before)
+            return Passage(self._name, "rejected", None, error.reason, rules, before, hides=hides)
+
+    def _protected(self, message: Message) -> tuple[Message | None, str]:
+        """Return what the rules of the connector let through, and why they could not be evaluated."""
+        try:
+            return (message if self._policy is None else self._policy.apply(message)), ""
+        except Rejected as error:
+            return None, error.reason
 
     def _shaped(self, message: Message) -> Outgoing | None:
         try:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 AUDIT_SECONDS: Final = 1.0
 #: How often detectors look at their files and sources again.
 REFRESH_SECONDS: Final = 60.0
+#: How long a source may take to say whom it knows.
+PEOPLE_SECONDS: Final = 60.0
 _FIRST_PAUSE_SECONDS: Final = 1.0
 
 
@@ -102,7 +104,7 @@ class Protection:
         pause = _FIRST_PAUSE_SECONDS
         waiting = self._learners()
         while waiting:
-            waiting = [(detector, source) for detector, source in waiting if not await _taught(detector, source)]
+            waiting = [(detector, source) for detector, source in waiting if not await self._teach(detector, source)]
             if waiting:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, REFRESH_SECONDS)
@@ -110,13 +112,19 @@ class Protection:
 
     async def run(self) -> None:
         """Write the audit log and keep the detectors up to date, until cancelled."""
-        refreshed = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_audit(), name="privacy: audit log")
+            tasks.create_task(self._keep_learning(), name="privacy: detectors")
+
+    async def _keep_audit(self) -> None:
         while True:
             await asyncio.sleep(AUDIT_SECONDS)
             await self._write()
-            if time.monotonic() - refreshed >= REFRESH_SECONDS:
-                await self._refresh()
-                refreshed = time.monotonic()
+
+    async def _keep_learning(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self._refresh()
 
     async def close(self) -> None:
         """Write what the rules have done since, and close the audit log."""
@@ -154,22 +162,31 @@ class Protection:
                 log.warning("detector %s: %s: %s; what it knew goes on", name, error.filename, error.strerror)
             except Exception as error:  # noqa: BLE001 - a third party's detector may raise anything; its words may be private
                 log.error("detector %s: %s; what it knew goes on", name, type(error).__name__)  # noqa: TRY400
+            if type(detector).refresh is not Detector.refresh:
+                self._forget(detector)
         for detector, source in self._learners():
-            await _taught(detector, source)
+            await self._teach(detector, source)
 
+    async def _teach(self, detector: Detector, source: SourceInstance) -> bool:
+        """Let a detector learn from a source; returns whether that went well."""
+        try:
+            async with asyncio.timeout(PEOPLE_SECONDS):
+                people = await source.create().people()
+            await asyncio.to_thread(detector.learn, people)
+        except Exception as error:  # noqa: BLE001 - a third party's source may raise anything; its words may be private
+            log.warning(
+                "%s does not say whom it knows (%s), which detector %s needs",
+                source.name,
+                type(error).__name__,
+                detector.name,
+            )
+            return False
+        self._forget(detector)
+        log.info("detector %s looks for %d people that %s knows", detector.name, len(people), source.name)
+        return True
 
-async def _taught(detector: Detector, source: SourceInstance) -> bool:
-    """Let a detector learn from a source; returns whether that went well."""
-    try:
-        people = await source.create().people()
-        await asyncio.to_thread(detector.learn, people)
-    except Exception as error:  # noqa: BLE001 - a third party's source may raise anything; its words may be private
-        log.warning(
-            "%s does not say whom it knows (%s), which detector %s needs",
-            source.name,
-            type(error).__name__,
-            detector.name,
-        )
-        return False
-    log.info("detector %s looks for %d people that %s knows", detector.name, len(people), source.name)
-    return True
+    def _forget(self, detector: Detector) -> None:
+        """Let the policies that ask ``detector`` forget what it found in topics."""
+        for _, policy in self._all():
+            if any(detector in rule.detectors for rule in policy.rules):
+                policy.forget()

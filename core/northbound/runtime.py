@@ -106,6 +106,7 @@ class Runtime:
             async with asyncio.TaskGroup() as self._tasks:
                 broken = self._tasks.create_task(self._store.watch(), name="store")
                 self._protect(Protection(self.configuration))
+                self._begin_guarding()
                 await self._retire(self.configuration.connectors)
                 for connector in self.configuration.connectors:
                     await self._start_connector(connector)
@@ -151,13 +152,7 @@ class Runtime:
         ]
         for name in stopping:
             await self._stop_connector(name)
-        await self._unprotect()
-        before = self._protection
-        protection.count_on(before)
-        self._protect(protection)
-        before.ready.set()  # whoever waits for it looks at the new one
-        for name, (worker, _) in self._workers.items():
-            worker.protect(protection.of_connector(name))
+        await self._replace(protection)
         self.configuration = configuration
         await self._retire(configuration.connectors)
         for connector in configuration.connectors:
@@ -212,7 +207,21 @@ class Runtime:
     def _protect(self, protection: Protection) -> None:
         self._protection = protection
         self._engine.policy = protection.site
-        self._guard = self._tasks.create_task(protection.run(), name="privacy")
+        for name, (worker, _) in self._workers.items():
+            worker.protect(protection.of_connector(name))
+
+    def _begin_guarding(self) -> None:
+        self._guard = self._tasks.create_task(self._protection.run(), name="privacy")
+
+    async def _replace(self, protection: Protection) -> None:
+        await self._cancel(self._guard)
+        before = self._protection
+        protection.count_on(before)
+        self._protect(protection)
+        before.ready.set()  # whoever waits for it looks at the new one
+        # Only now: what its rules do up to here belongs into the audit log, which one at a time writes.
+        await before.close()
+        self._begin_guarding()
 
     async def _unprotect(self) -> None:
         await self._cancel(self._guard)

@@ -1,13 +1,16 @@
 """What personal data some messages hold, and which rule would act on it. Pure; counts, and never the text.
 
 Every message is looked at twice: by each detector alone, as it came and again after the policy, and by the policy's
-rules. What a detector finds no more after a rule is what that rule acts on. What still is found goes on.
+rules. Here these take out what they act on, for what they write in its place may be found again: a coarser place is
+one, too. What a detector finds no more after a rule is what that rule acts on. What still is found goes on.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,16 +23,15 @@ from northbound.events import Cleared, Event, Metadata, State
 from northbound.loading import Configuration, DetectorInstance
 from northbound.message import Address, Kind, Message
 from northbound.policies import Policies
-from northbound.privacy.actions import Hash, action_of
+from northbound.privacy.actions import Action, Form, Hash, action_of
 from northbound.privacy.detector import Detector
 from northbound.privacy.keys import own_hashes
 from northbound.privacy.messages import MessagePolicy
 from northbound.privacy.options import RuleOptions
 from northbound.privacy.policy import Act, Policy
 from northbound.privacy.rules import Rule
-from northbound.privacy.texts import Texts
 from northbound.registry import Registry
-from northbound.topics import MetadataAddress, TopicScheme
+from northbound.topics import MetadataAddress
 
 #: So many different topics are told apart, for each detector, and for the rules in all.
 MOST_TOPICS: Final = 100_000
@@ -73,13 +75,13 @@ class Survey:
         self._scheme, self._payloads = site.scheme, site.payloads
         self._plain = Engine(site.scheme, site.payloads, org=site.org or "org-sample")
         self._no_zones = (None,) * (len(site.scheme.hierarchy) - 1)
-        self._site = None if policies.site is None else self._stage(policies.site)
-        self._connectors = {name: self._stage(policy) for name, policy in policies.connectors.items()}
         stages = (policies.site, *policies.connectors.values())
         rules = [rule for policy in stages if policy is not None for rule in policy.rules]
-        own = own_hashes(form for rule in rules if isinstance(rule.action, Hash) for form in rule.action.forms)
-        self._probes = {name: self._probe([detector], own) for name, detector in detectors.items()}
-        self._all = self._probe([*detectors.values()], own)
+        self._own = own_hashes(form for rule in rules if isinstance(rule.action, Hash) for form in rule.action.forms)
+        self._site = None if policies.site is None else self._stage(policies.site)
+        self._connectors = {name: self._stage(policy) for name, policy in policies.connectors.items()}
+        self._probes = {name: self._probe([detector]) for name, detector in detectors.items()}
+        self._all = self._probe([*detectors.values()])
         self.findings = {name: Finding(name) for name in detectors}
         self.acts: dict[tuple[str, str], int] = {}
         self.messages = 0
@@ -113,7 +115,7 @@ class Survey:
 
     def _event(self, topic: str, payload: bytes) -> Event:
         place = self._scheme.parse(topic)
-        if place is None:
+        if place is None or _repeats(payload):
             return self._elsewhere(topic, _value(payload))
         try:
             if isinstance(place, MetadataAddress):
@@ -135,7 +137,7 @@ class Survey:
     def _stage(self, policy: Policy) -> _Stage:
         return _Stage(policy, MessagePolicy(policy, self._scheme, self._payloads))
 
-    def _probe(self, detectors: Iterable[Detector], own: re.Pattern[str] | None) -> _Stage:
+    def _probe(self, detectors: Iterable[Detector]) -> _Stage:
         """Return a stage that only finds, and not in the hashes that the rules have written."""
         rules = []
         for detector in detectors:
@@ -143,9 +145,16 @@ class Survey:
                 name=detector.name, detect=(detector.name,), action="redact", placeholder=f"[{detector.name}]"
             )
             rules.append(Rule(options, [detector], action_of(options, None)))
-        policy = Policy(rules, self._scheme)
-        policy.texts = Texts(rules, own)
-        return self._stage(policy)
+        return self._stage(Policy(rules, self._scheme, self._own))
+
+    def _taking(self, stage: _Stage, rule: Rule | None = None) -> _Stage:
+        """Return the stage whose rules, up to this one, take out what they act on."""
+        taking = stage.taking.get(rule)
+        if taking is None:
+            rules = stage.policy.rules if rule is None else stage.policy.rules[: stage.policy.rules.index(rule) + 1]
+            taking = self._stage(Policy([*map(_taker, rules)], self._scheme, self._own))
+            stage.taking[rule] = taking
+        return taking
 
     def _look(self, message: Message) -> None:
         self.messages += 1
@@ -155,16 +164,19 @@ class Survey:
             finding.count += count
             if len(finding.seen) < MOST_TOPICS:
                 finding.seen.add(hash(message.topic))
-        after, acts = (message, []) if self._site is None else self._site.apply(message)
-        left = found if self._site is None else self._attribute(self._site, "", message, after, acts, found)
-        self._record("", acts)
+        after: Message | None = message
+        rest, left = message, found
+        if self._site is not None:
+            after, acts = self._site.apply(message)
+            rest, left = self._attribute(self._site, "", rest, found, acts)
+            self._record("", acts)
         if after is None:
             return
         least = dict(left)
         for name, stage in self._connectors.items():
-            sent, acts = stage.apply(after)
-            rest = self._attribute(stage, f" ({name})", after, sent, acts, left)
-            least = {key: min(count, rest.get(key, 0)) for key, count in least.items()}
+            _, acts = stage.apply(after)
+            _, sent = self._attribute(stage, f" ({name})", rest, left, acts)
+            least = {key: min(count, sent.get(key, 0)) for key, count in least.items()}
             self._record(f" ({name})", acts)
         for name, count in least.items():
             if count:
@@ -186,32 +198,29 @@ class Survey:
         return counts
 
     def _attribute(
-        self,
-        stage: _Stage,
-        where: str,
-        message: Message,
-        after: Message | None,
-        acts: Sequence[Act],
-        found: Mapping[str, int],
-    ) -> dict[str, int]:
-        """Count what was ``found`` for the rules that acted on it; returns how much of it is left after them."""
+        self, stage: _Stage, where: str, message: Message, found: Mapping[str, int], acts: Sequence[Act]
+    ) -> tuple[Message, dict[str, int]]:
+        """Count what was ``found`` in ``message`` for the rules that act on it.
+
+        Returns the message without that, and how much is left in it.
+        """
         left = dict(found)
-        if not left or not acts:
-            return left
-        acted = [rule for rule in stage.policy.rules if any(act.rule == rule.name for act in acts)]
-        steps: list[Rule | None] = [*acted] or [None]
-        for rule in steps:
-            then = after
-            if rule is not None and rule is not acted[-1]:
-                then = stage.up_to(rule, self._stage, self._scheme).apply(message)[0]
+        if not left:
+            return message, left
+        after: Message | None = None
+        acted: list[Rule | None] = [None]
+        if not any(act.rule == WITHHELD for act in acts):
+            after, acts = self._taking(stage).apply(message)
+            acted = [rule for rule in stage.policy.rules if any(act.rule == rule.name for act in acts)]
+        for rule in acted:
+            then = after if rule is acted[-1] else self._taking(stage, rule).apply(message)[0]
             now = {} if then is None else self._counts(then, left)
             name = WITHHELD if rule is None else f"{rule.name}{where}"
             for detector, count in left.items():
-                rest = min(count, now.get(detector, 0))
-                if rest < count:
-                    _add(self.findings[detector].rules, name, count - rest)
-                left[detector] = rest
-        return left
+                left[detector] = min(count, now.get(detector, 0))
+                if left[detector] < count:
+                    _add(self.findings[detector].rules, name, count - left[detector])
+        return message if after is None else after, left
 
     def _record(self, where: str, acts: Iterable[Act]) -> None:
         for act in acts:
@@ -244,7 +253,7 @@ class _Stage:
     def __init__(self, policy: Policy, messages: MessagePolicy) -> None:
         self.policy = policy
         self._messages = messages
-        self._prefixes: dict[str, _Stage] = {}
+        self.taking: dict[Rule | None, _Stage] = {}
 
     def apply(self, message: Message) -> tuple[Message | None, list[Act]]:
         """Return the message after the rules, ``None`` where it goes no further, and what they did."""
@@ -255,13 +264,21 @@ class _Stage:
             return None, [Act(WITHHELD, "", message.kind, WITHHELD, 1)]
         return after, self.policy.take_acts()
 
-    def up_to(self, rule: Rule, stage: Callable[[Policy], _Stage], scheme: TopicScheme) -> _Stage:
-        """Return the stage of the rules up to this one."""
-        found = self._prefixes.get(rule.name)
-        if found is None:
-            rules = self.policy.rules[: self.policy.rules.index(rule) + 1]
-            found = self._prefixes[rule.name] = stage(Policy(rules, scheme))
-        return found
+
+class _Take(Action):
+    """Takes out what was found. A line break joins nothing that then would be found as one."""
+
+    def text(self, found: str, canonical: str | None, detector: Detector | None, *, form: Form = "value") -> str:  # noqa: ARG002
+        return "\n"
+
+
+def _taker(rule: Rule) -> Rule:
+    """Return a rule that takes out what this one replaces."""
+    if not rule.replaces:
+        return rule
+    taker = copy(rule)
+    taker.kind, taker.action = "redact", _Take()
+    return taker
 
 
 def surveyed(configuration: Configuration, policies: Policies, registry: Registry) -> dict[str, Detector]:
@@ -288,8 +305,39 @@ def _add(counts: dict[Any, int], key: Any, count: int) -> None:
 
 
 def _value(payload: bytes) -> Any:
-    """Return what a payload says: JSON, else text."""
+    """Return what a payload says: JSON where it becomes a value without loss, else text."""
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        if not _repeats(payload):
+            return msgspec.json.decode(payload)
+    return payload.decode(errors="replace")
+
+
+class _Twice(ValueError):
+    """A member of an object stands there twice."""
+
+
+def _repeats(payload: bytes) -> bool:
+    """Return whether a JSON object, or one that its ``value`` holds as a string, has a member twice.
+
+    Of these a value has the last one only; in a text all are looked at.
+    """
     try:
-        return msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
-        return payload.decode(errors="replace")
+        body = _members_of(payload.decode(errors="replace"))
+        if isinstance(body, dict) and isinstance(body.get("value"), str):
+            _members_of(body["value"])
+    except (_Twice, RecursionError):
+        return True
+    except ValueError:
+        pass
+    return False
+
+
+def _members_of(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_once, parse_int=str, parse_float=str)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Twice
+    return found

@@ -25,6 +25,7 @@ _LEVEL = re.compile(r"\{([a-z_]+)(\.\.\.)?\}")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _ZONES: Final = ("region", "building", "level", "area")
 _SECONDS_BELOW: Final = 100_000_000_000  # as milliseconds that is March 1973
+_LONGEST_INDEX: Final = 40
 _REMEMBERED: Final = 100_000
 
 
@@ -138,7 +139,10 @@ class Pattern:
         try:
             index = int(fields["index"])
         except ValueError:
-            raise EventRefused(f"the index {fields['index'][:40]!r} is not a number") from None
+            # Never a part of it: whoever looks for personal data in a reason must see all of it or nothing.
+            text = fields["index"]
+            shown = repr(text) if len(text) <= _LONGEST_INDEX else f"of {len(text)} characters"
+            raise EventRefused(f"the index {shown} is not a number") from None
         org, system, driver, module = fields.get("org"), fields["system"], fields["driver"], fields["module"]
 
         def make(kind: type[State | Cleared], state: str, *rest: Any) -> Event:

@@ -64,8 +64,9 @@ def completed(text: str) -> str:
 def load(text: str, folder: Path) -> Configuration:
     (folder / "northbound.db.privacy-secret.old").write_text("0" * 64)
     (folder / "people.csv").write_text("name\nJane Doe\n")
-    names = ("NORTHBOUND_PRIVACY_SECRET", "NEW_SECRET", "OLD_SECRET", "CLOUD_SECRET")
-    return load_text(completed(text), Registry(), base=folder, environment=dict.fromkeys(names, SECRET))
+    names = ("NORTHBOUND_PRIVACY_SECRET", "NEW_SECRET", "CLOUD_SECRET")
+    environment = {**dict.fromkeys(names, SECRET), "OLD_SECRET": "another example"}
+    return load_text(completed(text), Registry(), base=folder, environment=environment)
 
 
 @pytest.mark.parametrize("path", ["docs/privacy.md", "docs/detectors.md", "docs/api.md", "docs/placeos.md"])

@@ -9,7 +9,7 @@ import pytest
 import northbound
 from northbound import policies
 from northbound.engine import Engine
-from northbound.errors import StoreError
+from northbound.errors import ConfigurationError, StoreError
 from northbound.events import State
 from northbound.loading import load_text
 from northbound.privacy.keys import Key
@@ -169,6 +169,16 @@ def test_from_the_made_secret_one_can_rotate_to_a_named_one(load, tmp_path):
     )
     assert words == ""
     assert hashed(found.site, 0) == f"{Key('new').hash(BOB)}~{Key(made).hash(BOB)}"
+
+
+def test_the_made_secret_is_not_the_one_before_itself(load, tmp_path):
+    policies.for_service(load(""))
+    made, _ = read_or_make(path_beside(tmp_path / "store.db"))
+    copied = load(f'previous_secret = "{made}"\noverlap_until = 2030-01-01\n')
+    for look in (policies.for_service, policies.for_looking):
+        with pytest.raises(ConfigurationError, match="is the secret beside the store") as caught:
+            look(copied)
+        assert made not in str(caught.value)
 
 
 @pytest.mark.parametrize(

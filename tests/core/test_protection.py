@@ -22,9 +22,11 @@ from northbound.privacy.options import PrivacyOptions
 from northbound.protection import Protection
 from northbound.registry import Plugin
 from northbound.runtime import Runtime
+from northbound.topics import TopicScheme
 from northbound_detectors.email import Email, EmailOptions
 
 ANN = "Ann Example"
+HANGS = object()
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,8 @@ class Users(northbound.Source):
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
+        if answer is HANGS:
+            await asyncio.Event().wait()
         return answer
 
     async def run(self, intake):
@@ -146,6 +150,26 @@ async def test_a_source_that_fails_is_asked_until_it_answers_and_its_words_are_n
     await guard.close()
 
 
+async def test_a_source_that_hangs_is_asked_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(protection, "PEOPLE_SECONDS", 0.01)
+    guard = Protection(configured(tmp_path, sources=[users(HANGS, [ANN])]))
+    await asyncio.wait_for(guard.learn(), 20)
+    assert "TimeoutError" in caplog.text
+    await guard.close()
+
+
+async def test_the_audit_log_is_written_while_a_source_hangs(tmp_path):
+    guard = Protection(configured(tmp_path, sources=[users([ANN], HANGS)]))
+    await guard.learn()
+    task = asyncio.create_task(guard.run())
+    await until(lambda: Users.asked == 2)
+    process(guard, ANN)
+    await until((tmp_path / "store.db.audit.jsonl").exists)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await guard.close()
+
+
 async def test_a_refresh_that_fails_leaves_what_was_known(tmp_path, caplog):
     guard = Protection(configured(tmp_path, sources=[users([ANN], RuntimeError(ANN), ["Bob Example"])]))
     staff = guard._policies.detectors["staff"]
@@ -158,6 +182,46 @@ async def test_a_refresh_that_fails_leaves_what_was_known(tmp_path, caplog):
     assert "staff.txt: No such file" in caplog.text
     assert ANN not in caplog.text
     assert process(guard, "Bob Example").messages[0].payload.count(b"redacted") == 1
+    await guard.close()
+
+
+async def test_a_name_that_is_learnt_later_stands_in_no_topic_from_then_on(tmp_path):
+    where = [{"name": "staff", "detect": ["staff"], "action": "redact"}]
+    for kept in ({}, {"connectors": ["out"]}):
+        rules = [rule | kept for rule in where]
+        sources, connectors = [users(["Bob Example"], [ANN])], [connector("out", Destination())]
+        guard = Protection(configured(tmp_path, sources=sources, connectors=connectors, rules=rules))
+        site = northbound.engine.Engine(TopicScheme(), org="org", policy=guard.site)
+        behind = guard.of_connector("out")
+
+        def topics(site=site, behind=behind):
+            done = site.process([event(1, ANN), event(1, "Bob Example")], 1)
+            sent = [message if behind is None else behind.apply(message) for message in done.messages]
+            return [message.topic.rpartition("/")[2] for message in sent]
+
+        await guard.learn()
+        assert topics() == [ANN, "[redacted]"]
+        await guard._refresh()
+        assert topics() == ["[redacted]", "Bob Example"]
+        await guard.close()
+
+
+async def test_a_file_that_a_detector_reads_again_counts_for_topics_too(tmp_path):
+    class Listed(Staff):
+        learns_from = None
+        learnt = ()
+
+        def refresh(self):
+            self.learnt = [ANN]
+
+    detectors = (DetectorInstance("listed", plugin("detector", Listed), NoOptions()),)
+    chosen = privacy(rules=[{"name": "staff", "detect": ["listed"], "action": "redact"}])
+    guard = Protection(structs.replace(configuration(tmp_path), privacy=chosen, detectors=detectors))
+    site = northbound.engine.Engine(TopicScheme(), policy=guard.site)
+    before = [message.topic.rpartition("/")[2] for message in site.process([event(1, ANN)], 1).messages]
+    await guard._refresh()
+    after = [message.topic.rpartition("/")[2] for message in site.process([event(1, ANN)], 1).messages]
+    assert (before, after) == ([ANN], ["[redacted]"])
     await guard.close()
 
 
@@ -352,6 +416,35 @@ async def test_a_reload_loses_no_event_while_a_source_is_asked_again(tmp_path):
         queue.put_nowait(f"2 {ANN}")
         await until(lambda: len(destination.acknowledged) == 2)
     assert all(ANN.encode() not in row.payload for row in destination.acknowledged)
+
+
+@pytest.mark.parametrize("narrow", [{}, {"connectors": ["out"]}])
+async def test_what_rules_do_while_a_reload_writes_the_audit_log_is_written_too(tmp_path, monkeypatch, narrow):
+    begun, go_on = threading.Event(), threading.Event()
+    write = AuditLog.write
+
+    def slow(self, now, acts):
+        begun.set()
+        assert go_on.wait(10)
+        write(self, now, acts)
+
+    monkeypatch.setattr(AuditLog, "write", slow)
+    monkeypatch.setattr(protection, "AUDIT_SECONDS", 3600)
+    destination, queue = Destination(), asyncio.Queue()
+    rules = [{"name": "mails", "detect": ["email"], "action": "mask", **narrow}]
+    settings = configured(tmp_path, sources=[feeder(queue)], connectors=[connector("out", destination)], rules=rules)
+    async with running(settings) as service:
+        queue.put_nowait("bob@example.com")
+        await until(lambda: destination.acknowledged)
+        reloading = asyncio.create_task(service.reload(settings))
+        await until(begun.is_set)
+        queue.put_nowait("ann@example.com")
+        await until(lambda: len(destination.acknowledged) == 2)
+        go_on.set()
+        await reloading
+        assert [rule.acted for rule in service.status().rules] == [2]
+    rows = [json.loads(line) for line in (tmp_path / "store.db.audit.jsonl").read_text().splitlines()]
+    assert [row["count"] for row in rows] == [1, 1]
 
 
 @pytest.mark.parametrize("narrow", [{}, {"connectors": ["out"]}])

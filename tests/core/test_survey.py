@@ -92,6 +92,41 @@ def test_of_two_rules_each_has_its_own():
     assert survey.unprotected == 0
 
 
+def places(detect: str, rest: str) -> str:
+    looks = f'detect = ["{detect}"]' if detect else 'states = ["power"]'
+    return f'[[privacy.rules]]\nname = "places"\n{looks}\n{rest}\n'
+
+
+PLACES = places("coordinates", 'action = "generalise"\ndecimals = 2')
+ANY = '[privacy.detectors.any]\ntype = "regex"\npattern = ".+"\n'
+
+
+@pytest.mark.parametrize("where", ["", 'connectors = ["aws"]\n'])
+@pytest.mark.parametrize(
+    ("rule", "detector", "value"),
+    [
+        (PLACES, "coordinates", {"latitude": 51.50741, "longitude": -0.12776}),
+        (PLACES, "coordinates", {"latitude": 51.51, "longitude": -0.13}),  # as it is already
+        (places("", 'action = "mask"\nkeep_last = 22'), "email", f"xx{MAIL}"),
+        (places("email", 'action = "redact"\nplaceholder = "x@example.com"'), "email", MAIL),
+        (ANY + places("any", 'action = "hash"\nformat = "placeos"'), "any", {"a": "b"}),
+    ],
+)
+def test_a_rule_acts_although_what_it_writes_is_found_again(rule, detector, value, where):
+    survey = surveying(f"default = false\n{rule}{where}", state(value))
+    count, _, rules = found(survey)[detector]
+    assert rules == {"places (aws)" if where else "places": count}
+    assert survey.unprotected == 0
+
+
+def test_what_a_rule_has_made_coarser_hides_nothing_behind_it():
+    rules = PLACES + 'states = ["power"]\npaths = ["$.a"]\n'
+    rules += PLACES.replace('"places"', '"more"') + 'paths = ["$.b"]\nconnectors = ["aws"]\n'
+    place = {"latitude": 51.50741, "longitude": -0.12776}
+    survey = surveying(rules, state({"a": place, "b": place, "c": place}))
+    assert found(survey)["coordinates"] == (6, 1, {"places": 2, "more (aws)": 2, "none": 2})
+
+
 def test_an_exception_is_not_acted_on():
     rules = '[privacy.detectors.ours]\ntype = "regex"\npattern = "[a-z.]+@example\\\\.com"\n'
     rules += '[[privacy.rules]]\nname = "ours"\ndetect = ["ours"]\naction = "allow"\n'
@@ -152,6 +187,24 @@ def test_messages_of_any_form_are_looked_at(topic, payload, expected):
     [(rule, where)] = survey.acts
     assert rule == "default"
     assert msgspec.json.decode(msgspec.json.encode(where.replace("%23", "#").replace("%2F", "/"))).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"time":1,"value":"1","note":"%b"}',
+        b'{"time":1,"value":"1","%b":2}',
+        rb'{"time":1,"value":"\"%b\"","value":"1"}',
+        rb'{"time":1,"value":"{\"a\":\"%b\",\"a\":1}"}',
+        b'{"time":"%b","value":"1"}',
+        b'{"name":"%b","name":"x","time":' + b"9" * 5000 + b"}",
+    ],
+)
+@pytest.mark.parametrize("topic", ["placeos/org-acme/state/_/_/_/s/d/M/1/x", "placeos/org-acme/metadata/z", "x"])
+def test_nothing_hides_beside_a_value(topic, payload):
+    survey = surveying()
+    survey.message(topic, payload % MAIL.encode(), NOW)
+    assert found(survey)["email"] == (1, 1, {"default": 1})
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff\xfe", b"[" * 5000, b'"' + b"x" * 100_000, b"null", b"1e400"])

@@ -101,6 +101,14 @@ def test_the_rest_of_a_topic():
     assert Pattern(Map(topic="+/{module}/#", system="s")).filter == "+/+/#"
 
 
+def test_of_an_index_that_is_none_all_is_told_or_nothing():
+    pattern = {"topic": "{module}/{index}", "system": "s"}
+    with pytest.raises(EventRefused, match=r"^the index 'jane@example\.com' is not a number$"):
+        events(pattern, "m/jane@example.com", b"1")
+    with pytest.raises(EventRefused, match=r"^the index of 62 characters is not a number$"):
+        events(pattern, f"m/{'x' * 30}@example.com{'y' * 20}", b"1")
+
+
 def test_an_index_that_is_none():
     with pytest.raises(EventRefused, match="'one' is not a number"):
         events({"topic": "{module}/{index}", "system": "s"}, "m/one", b"1")

@@ -120,7 +120,8 @@ class _Json:
             word, reason = _fate(seen)
             row |= {"dropped": True} if seen.dropped else {"refused": reason, "withheld": word == "withheld"}
         else:
-            row |= {"topic": message.topic, "kind": message.kind, "time": message.time}
+            shown = {} if seen.hidden and not self._originals else {"topic": message.topic}
+            row |= {**shown, "kind": message.kind, "time": message.time}
         row["rules"] = seen.rules
         if self._originals and seen.original is not None:
             row["original"] = {"topic": seen.original.topic, "payload": _text(seen.original.payload)}
@@ -187,7 +188,10 @@ class _Drawing:
                     console().print("  ", removed(text, colours=self._colours), sep="", soft_wrap=True)
             console().print()
             return
-        head.append(self._change(original.topic if original else message.topic, message.topic, "bold"))
+        if seen.hidden and not self._originals:
+            head.append("a topic that the rules keep from a connector", style="dim")
+        else:
+            head.append(self._change(original.topic if original else message.topic, message.topic, "bold"))
         console().print(head, soft_wrap=True)
         if seen.rules:
             console().print(Text(f"  privacy: {clean(', '.join(seen.rules))}", style="magenta"), soft_wrap=True)

@@ -179,6 +179,10 @@ def hash_(
             policy.begin(time.time_ns() // 1_000_000)
     rows: list[dict[str, Any]] = []
     for number, text in enumerate(texts or _lines(), 1):
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # of bytes that are none Python makes lone surrogates
+            raise NorthboundError(f"text {number} is not UTF-8: write it in that encoding") from None
         rows += [_hashed(rule, number, text, detector, key) for rule in rules]
     if as_json:
         emit(rows)
@@ -227,6 +231,9 @@ def _hashed(rule: HashRule, number: int, text: str, detector: Detector | None, k
 def _lines() -> Iterator[str]:
     if sys.stdin.isatty():
         note("one text a line; Ctrl-D ends")
-    while line := sys.stdin.readline(_LONGEST_TEXT):
-        if text := line.rstrip("\r\n"):
-            yield text
+    try:
+        while line := sys.stdin.readline(_LONGEST_TEXT):
+            if text := line.rstrip("\r\n"):
+                yield text
+    except UnicodeDecodeError:
+        raise NorthboundError("standard input is not UTF-8: convert it first, for example with iconv") from None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 
 from northbound.errors import EventRefused, Rejected
-from northbound.message import Message
+from northbound.message import Kind, Message
 from northbound.payloads import PayloadFormat
 from northbound.privacy.policy import Policy
 from northbound.privacy.texts import Dropped
@@ -18,14 +21,16 @@ class MessagePolicy:
     def __init__(self, policy: Policy, scheme: TopicScheme, payloads: PayloadFormat) -> None:
         self.policy = policy
         self._scheme = scheme
-        self._payloads = payloads
-        self._write_state = payloads.state_writer()
-        self._write_metadata = payloads.metadata_writer()
+        self._forms: dict[Kind, tuple[Callable[[bytes], tuple[Any, bytes, int]], Callable[[bytes, int], bytes]]] = {
+            "state": (payloads.read_state, payloads.state_writer()),
+            "metadata": (payloads.read_metadata, payloads.metadata_writer()),
+        }
 
     def apply(self, message: Message) -> Message | None:
         """Return ``message`` after the rules, the same where nothing changed, ``None`` where a rule drops it.
 
-        Raises :class:`Rejected` where the rules cannot be evaluated: it must not go out as it is.
+        What a client has published is written anew, of what the rules have seen. Raises :class:`Rejected` where they
+        cannot be evaluated: it must not go out as it is.
         """
         try:
             return self._apply(message)
@@ -49,10 +54,12 @@ class MessagePolicy:
         if not payload:
             self.policy.cleared(plan, topic)
         else:
-            value, text = self._payloads.read_state(payload) if state else self._payloads.read_metadata(payload)
-            after = self.policy.value(plan, topic, key, value, text)
-            if after is not text or time != message.time:
-                payload = (self._write_state if state else self._write_metadata)(after, time)
-        if topic == message.topic and payload is message.payload and time == message.time:
+            read, write = self._forms[message.kind]
+            value, text, written = read(payload)
+            text = self.policy.value(plan, topic, key, value, text)
+            # A client's payload may hold what the rules have not seen (a member twice), so nothing of it goes on; of
+            # one that the engine wrote the same bytes come out.
+            payload = write(text, written if plan.time is None else plan.time.coarse_ms(written))
+        if topic == message.topic and payload == message.payload and time == message.time:
             return message
         return Message(topic, payload, message.kind, time, message.retain)

@@ -19,6 +19,7 @@ TimeStep = Literal["minute", "hour", "day", "month", "year"]
 
 _STRICT = pydantic.ConfigDict(extra="forbid", frozen=True)
 _SHORTEST_HASH: Final = 8
+_NOT_PREVIOUS: Final = "previous_secret is the secret itself: name the one before it"
 _OWN: Final[Mapping[str, frozenset[str]]] = {
     "hash": frozenset(("length", "prefix", "format", "secret", "previous_secret")),
     "mask": frozenset(("keep_first", "keep_last")),
@@ -115,8 +116,6 @@ class RuleOptions(pydantic.BaseModel):
             raise ValueError("generalise needs one of round, buckets, decimals or time")
         if steps > 1:
             raise ValueError("of round, buckets and decimals give one")
-        if self.previous_secret is not None and self.secret is None:
-            raise ValueError("previous_secret belongs to a secret of the rule's own")
         if self.format == "placeos" and {"length", "prefix"} & self.model_fields_set:
             raise ValueError("PlaceOS's form is the whole hash and nothing else: leave out length and prefix")
         if self.buckets is not None and list(self.buckets) != sorted(set(self.buckets)):
@@ -130,6 +129,14 @@ class RuleOptions(pydantic.BaseModel):
             raise ValueError(
                 "it would act on every value there is: say what to detect, or where (topics, states, paths)"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _rotates(self) -> Self:
+        if self.previous_secret is not None and self.secret is None:
+            raise ValueError("previous_secret belongs to a secret of the rule's own")
+        if self.previous_secret is not None and self.previous_secret == self.secret:
+            raise ValueError(_NOT_PREVIOUS)
         return self
 
 
@@ -177,6 +184,8 @@ class PrivacyOptions(pydantic.BaseModel):
             raise ValueError(f"two rules are named {twice[0]!r}")
         if self.default and DEFAULT_NAME in names:
             raise ValueError(f"{DEFAULT_NAME!r} is the name of the rule that is always there")
+        if self.previous_secret is not None and self.previous_secret == self.secret:
+            raise ValueError(_NOT_PREVIOUS)
         previous = self.previous_secret or any(rule.previous_secret for rule in self.rules)
         if previous and self.overlap_until is None:
             raise ValueError("previous_secret needs overlap_until, the end of the overlap")

@@ -7,6 +7,7 @@ its JSON says that something may be found in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
@@ -22,7 +23,10 @@ from northbound.privacy.texts import Dropped, Texts
 from northbound.privacy.walker import Walker, plain_key
 from northbound.topics import TopicScheme
 
-_CACHED_PLANS: Final = 20_000
+_CACHED_PLANS: Final = 50_000
+#: When they are full, one in so many goes: without any order in it, or topics that come in turn would all go in turn.
+_EVICTED: Final = 8
+_MOST_SUPERSEDED: Final = 200_000
 _MOST_ACTS: Final = 20_000
 _SEARCHED_AT_ONCE: Final = 64
 _OTHER_TOPICS: Final = "(other topics)"
@@ -63,18 +67,22 @@ class Plan:
 
 
 class Policy:
-    """The rules of one stage: those before the store, or those of one connector."""
+    """The rules of one stage: those before the store, or those of one connector.
 
-    def __init__(self, rules: Sequence[Rule], scheme: TopicScheme) -> None:
+    ``own`` is the pattern of hashes that are never looked into; without it, of those that these rules write.
+    """
+
+    def __init__(self, rules: Sequence[Rule], scheme: TopicScheme, own: re.Pattern[str] | None = None) -> None:
         self.rules = tuple(rules)
         self._scheme = scheme
         self._names = (*scheme.hierarchy, "system", "driver", "module", "state")
         self._hashes = [rule.action for rule in rules if isinstance(rule.action, Hash)]
-        self.texts = Texts(rules, own_hashes(form for action in self._hashes for form in action.forms))
+        self.texts = Texts(rules, own or own_hashes(form for action in self._hashes for form in action.forms))
         # Such rules make the same of all topics in which they find nothing.
         self._uniform = all(rule.everywhere and rule.looks_at_values and not rule.whole for rule in rules)
         self._walkers: dict[tuple[Rule, ...], Walker] = {}
         self._plans: dict[str, Plan] = {}
+        self._superseded: set[int] = set()  # hashes of topics that are cleared, where their plan is no longer kept
         self._untouched = {kind: Plan(kind, self._walker(self.rules) if rules else None) for kind in get_args(Kind)}
         self._acts: dict[tuple[Rule, Kind, str], int] = {}
         self.counts: dict[str, int] = dict.fromkeys((rule.name for rule in rules), 0)
@@ -86,6 +94,11 @@ class Policy:
             changed |= action.begin(now)
         if changed:
             self._plans.clear()
+            self._superseded.clear()
+
+    def forget(self) -> None:
+        """Work out anew what becomes of topics: a detector may have learnt what it finds in them."""
+        self._evict([*self._plans])
 
     def plan(self, kind: Kind, topic: str, org: str, place: Any) -> Plan:
         """Return what becomes of ``topic``, and how to treat the values there.
@@ -98,9 +111,17 @@ class Policy:
         if plan is None:
             plan = self._new_plan(kind, topic, org, place)
             if len(self._plans) >= _CACHED_PLANS:
-                self._plans.clear()
+                self._evict([*self._plans][::_EVICTED])
             self._plans[name] = plan
         return plan
+
+    def _evict(self, names: Sequence[str]) -> None:
+        for name in names:
+            plan = self._plans.pop(name)
+            if plan.superseded:
+                if len(self._superseded) >= _MOST_SUPERSEDED:
+                    self._superseded.clear()  # at worst a topic is cleared again
+                self._superseded.add(hash(plan.previous))
 
     def clean(self, texts: Sequence[bytes]) -> list[bool]:
         """Return of each of ``texts``, the JSON of values, whether one search over many found that nothing is in it.
@@ -185,6 +206,7 @@ class Policy:
                 if any(action.overlap for action in self._hashes):
                     old = self._topic(kind, self._treated(levels, rules, [], "previous"), place)
                     plan.previous = old if old != plan.topic else None
+                    plan.superseded = hash(old) in self._superseded
         except Dropped as dropped:
             plan.dropped = dropped.rule
             # The topic may be what it was dropped for, so it is not written anywhere either.

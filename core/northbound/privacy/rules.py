@@ -11,6 +11,7 @@ from northbound.privacy.actions import Action, Generalise, Measures
 from northbound.privacy.detector import Detector
 from northbound.privacy.options import ActionName, RuleOptions
 from northbound.privacy.paths import Cursor, parse_path
+from northbound.privacy.plain import plain
 from northbound.topics import TopicMatcher
 
 
@@ -32,11 +33,7 @@ class Rule:
         self.message_time = action if options.message_time and isinstance(action, Generalise) else None
         self._kinds = frozenset(options.kinds) if options.kinds else None
         self._topics = TopicMatcher(options.topics) if options.topics else None
-        self._states = (
-            re.compile("|".join(fnmatch.translate(glob) for glob in options.states), re.IGNORECASE)
-            if options.states
-            else None
-        )
+        self._states = re.compile("|".join(map(_glob, options.states)), re.IGNORECASE) if options.states else None
         self._levels = frozenset(options.levels) if options.levels else None
         self._paths = tuple(map(parse_path, options.paths)) if options.paths else None
         #: Whether it acts on all there is at its places, having nothing to detect.
@@ -58,9 +55,16 @@ class Rule:
         """Whether it looks at messages of this topic; ``state`` is the status key of a state."""
         if self._kinds is not None and kind not in self._kinds:
             return False
-        if self._states is not None and (state is None or not self._states.match(state)):
+        if self._states is not None and (state is None or not self._names(self._states, state)):
             return False
         return self._topics is None or self._topics.matches(topic)
+
+    @staticmethod
+    def _names(states: re.Pattern[str], state: str) -> bool:
+        if states.match(state):
+            return True
+        shown = plain(state)
+        return shown is not None and states.match(shown.text) is not None
 
     def looks_at_level(self, name: str) -> bool:
         """Whether it looks at the topic level of that name."""
@@ -79,3 +83,8 @@ class Rule:
 
     def __repr__(self) -> str:
         return f"<Rule {self.name!r}>"
+
+
+def _glob(text: str) -> str:
+    """Return the expression of a glob. Keys such as ``desk[1]`` are common: only ``*`` and ``?`` mean something."""
+    return fnmatch.translate(text.replace("[", "[[]"))

@@ -489,7 +489,12 @@ async def test_what_goes_north_passes_the_privacy_rules(tmp_path):
         await until(lambda: found.out.acknowledged)
         assert b"bob@" not in found.out.acknowledged[0].payload
         assert await publish(found, "admin", "odd", b"what no rule can read") == 131  # implementation specific error
-        assert len(found.out.acknowledged) == 1
+        more = b'{"time":1,"value":"1","note":"bob@example.com"}'
+        assert await publish(found, "admin", "odd", more) == 131
+        twice = rb'{"value": "{\"a\":\"bob@example.com\",\"a\":1}", "time": 1}'
+        assert await publish(found, "admin", "twice", twice) == 0
+        await until(lambda: len(found.out.acknowledged) == 2)
+        assert found.out.acknowledged[1].payload == rb'{"time":1,"value":"{\"a\":1}"}'
 
 
 # options

@@ -108,6 +108,39 @@ def test_input_from_standard_input(cli, site, monkeypatch):
     assert told.json["sample"] is False
 
 
+CONFINED = """
+[privacy]
+default = false
+[[privacy.rules]]
+name = "not outside"
+detect = ["email"]
+action = "{action}"
+connectors = ["all", "states"]
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("action", "more"),
+    [
+        ("hash", 'secret = "s"'),
+        ("mask", 'kinds = ["state"]'),
+        ("drop", ""),
+    ],
+)
+def test_a_topic_that_the_rules_of_a_connector_change_is_shown_with_the_originals_only(cli, site, action, more):
+    text = CONFIGURATION.replace('"placeos/+/state/#"', '"placeos/+/metadata/#"')
+    (site / "northbound.toml").write_text(text + CONFINED.format(action=action, more=more))
+    (site / "mine.jsonl").write_text(STATE.replace('"power"', '"jane@example.com"'))
+    told = cli("preview", "--input", "mine.jsonl", "--json")
+    assert "jane@" not in told.out
+    assert "topic" not in told.json
+    assert {row["outcome"] for row in told.json["connectors"]} <= {"sent", "filtered", "withheld"}
+    assert cli("preview", "--input", "mine.jsonl", "--json", "--originals").json["topic"].endswith("/jane@example.com")
+    (site / "mine.jsonl").write_text(STATE)
+    assert cli("preview", "--input", "mine.jsonl", "--json").json["topic"].endswith("/power")
+
+
 def test_an_endless_line_is_refused_and_the_next_one_read(cli, site, monkeypatch):
     monkeypatch.setattr(command, "_LONGEST_LINE", 200)
     (site / "mine.jsonl").write_text(f"{'x' * 1000}\n{STATE}\n{'y' * 300}")

@@ -342,6 +342,22 @@ def test_hash_of_lines_that_stay_out_of_the_history(cli, acme, monkeypatch):
     says_nothing(told.out, told.err)
 
 
+@pytest.mark.parametrize(
+    ("errors", "words"), [("strict", "standard input is not UTF-8"), ("surrogateescape", "text 2 is not UTF-8")]
+)
+def test_no_hash_of_what_is_not_utf_8(cli, acme, monkeypatch, errors, words):
+    lines = io.BytesIO("jane\njürgen canary\n".encode("latin-1"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(lines, encoding="utf-8", errors=errors))
+    told = cli("privacy", "hash", "northbound.toml")
+    assert (told.status, told.out) == (1, "")
+    assert words in told.err
+    assert "defect" not in told.err
+    says_nothing(told.err)
+    told = cli("privacy", "hash", "northbound.toml", "j\udcfcrgen")
+    assert (told.status, told.out) == (1, "")
+    assert "text 1 is not UTF-8" in told.err
+
+
 def test_hash_by_rule_connector_and_detector(cli, acme):
     rules = '[[privacy.rules]]\nname = "calls"\ndetect = ["phone"]\naction = "hash"\nprefix = "tel."\nlength = 8\n'
     rules += 'connectors = ["out"]\n'

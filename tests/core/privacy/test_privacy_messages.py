@@ -126,6 +126,11 @@ TOPIC = "placeos/org-acme/state/b/_/_/s/d/m/1/power"
         (TOPIC, "state", b'{"time":5,"value":"bob@example.com"}'),
         (TOPIC, "state", b'{"time":5,"value":5}'),
         (TOPIC, "state", b'{"time":5,"value":null}'),
+        (TOPIC, "state", b'{"value":"1"}'),
+        (TOPIC, "state", b'{"time":"bob@example.com","value":"1"}'),
+        (TOPIC, "state", b'{"time":1e99,"value":"1"}'),
+        (TOPIC, "state", b'{"time":1,"value":"1","note":"bob@example.com"}'),
+        (TOPIC, "state", b'{"time":1,"bob@example.com":2,"value":"1"}'),
         (TOPIC, "state", b'{"time":5,"value":"[[[' + b"[" * 100_000 + b'"}'),
         ("placeos/org-acme/metadata/x", "metadata", b"bob@example.com"),
         ("placeos/org-acme/metadata/x", "state", b'{"time":5,"value":"1"}'),
@@ -142,6 +147,30 @@ def test_what_cannot_be_read_is_rejected_without_any_of_it(topic, kind, payload)
         MessagePolicy(policy(rule(EMAIL)), SCHEME, PayloadFormat()).apply(Message(topic, payload, kind, 5, True))
     assert "bob" not in caught.value.reason
     assert "cannot read" in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "expected"),
+    [
+        ("state", rb'{"time":1,"value":"\"bob@example.com\"","value":"1"}', b'{"time":1,"value":"1"}'),
+        ("state", rb'{"time":1,"value":"{\"a\":\"bob@example.com\",\"a\":1}"}', rb'{"time":1,"value":"{\"a\":1}"}'),
+        ("state", b' {"value": " true ", "time": 1}\n', b'{"time":1,"value":"true"}'),
+        ("state", rb'{"time":1,"value":"\"bob@example.com\""}', b'{"time":1,"value":"\\"%b\\""}' % HASHED.encode()),
+        ("metadata", b'{"name":"bob@example.com","name":"x"}', b'{"name":"x"}'),
+        ("metadata", b'{"b": {"bob@example.com": 1}, "b": 2, "name": "x"}', b'{"b":2,"name":"x"}'),
+    ],
+)
+def test_of_what_a_client_published_nothing_goes_on_that_the_rules_have_not_seen(kind, payload, expected):
+    topic = TOPIC if kind == "state" else "placeos/org-acme/metadata/x"
+    applied = MessagePolicy(policy(rule(EMAIL)), SCHEME, PayloadFormat())
+    assert applied.apply(Message(topic, payload, kind, NOW, True)).payload == expected
+
+
+def test_the_time_that_a_client_published_becomes_coarser():
+    coarse = rule(action="generalise", topics=("#",), time="hour", message_time=True)
+    applied = MessagePolicy(policy(coarse), SCHEME, PayloadFormat())
+    on_the_hour = Message(TOPIC, b'{"time":1700000000123,"value":"1"}', "state", 1_699_999_200_000, True)
+    assert json.loads(applied.apply(on_the_hour).payload)["time"] == 1_699_999_200_000
 
 
 @settings(max_examples=examples(300))

@@ -92,6 +92,8 @@ RULE = {"name": "r", "detect": ["email"], "action": "hash"}
         ({"rules": [RULE | {"name": "default"}]}, "the rule that is always there"),
         ({"secret": "new", "previous_secret": "old"}, "needs overlap_until"),
         ({"rules": [RULE | {"secret": "new", "previous_secret": "old"}]}, "needs overlap_until"),
+        ({"secret": "s", "previous_secret": "s", "overlap_until": "2027-01-01"}, "is the secret itself"),
+        ({"rules": [RULE | {"secret": "s", "previous_secret": "s"}]}, "is the secret itself"),
         ({"overlap_until": "2027-01-01"}, "needs previous_secret"),
         ({"secret": ""}, "secret"),
         ({"audit_files": 0}, "audit_files"),

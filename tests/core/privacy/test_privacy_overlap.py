@@ -30,6 +30,13 @@ def test_in_an_overlap_the_old_topic_is_cleared_once():
     assert len(site.process([state(3, state=BOB)], NOW + 1).messages) == 1
 
 
+def test_more_topics_than_are_kept_are_cleared_once_too(monkeypatch):
+    monkeypatch.setattr("northbound.privacy.policy._CACHED_PLANS", 4)
+    site = rotating()
+    events = [state(1, state=f"u{number}@example.com") for number in range(9)]
+    assert [len(site.process(events, NOW).messages) for _ in range(3)] == [18, 9, 9]
+
+
 def test_what_is_gone_is_cleared_under_both_keys_each_time():
     site = rotating()
     gone = Cleared(None, ("bld-1", "lvl-2", None), "sys-7", "dep-123", "Display", 1, BOB)

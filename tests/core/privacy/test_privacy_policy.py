@@ -255,6 +255,21 @@ def test_states_topics_kinds_say_which_messages():
     assert acted(topics=("placeos/#",), states=("power",)) == [False, True, False]
 
 
+def test_a_state_key_is_matched_as_it_is_written_and_by_what_it_hides():
+    def acted(glob, key):
+        (message,) = engine(redact(EMAIL, states=(glob,))).process([state(BOB, state=key)], NOW).messages
+        return BOB.encode() not in message.payload
+
+    assert acted("desk[1]", "desk[1]")
+    assert acted("desk[1]*", "Desk[1]/x")
+    assert acted("[!a]?", "[!a]b")
+    assert not acted("desk[1]", "desk1")
+    assert acted("badge", "b%61dge")
+    assert acted("b%61dge", "b%61dge")
+    assert acted("badge*", "\uff42adge 1")
+    assert not acted("badge", "b%62dge")
+
+
 LEVELS = ("org", "building", "level", "area", "system", "driver", "module", "state")
 
 
@@ -358,6 +373,19 @@ def test_more_topics_than_are_kept_change_nothing(monkeypatch):
     topics = [message.topic for message in site.process(events * 3, NOW).messages]
     assert topics[:10] == topics[10:20] == topics[20:]
     assert len(set(topics)) == 10
+
+
+def test_of_a_few_more_topics_than_are_kept_most_stay_known(monkeypatch):
+    monkeypatch.setattr("northbound.privacy.policy._CACHED_PLANS", 80)
+    site = engine(rule(EMAIL, kinds=("state",)))
+    planned = []
+    plan_anew = site.policy._new_plan
+    site.policy._new_plan = lambda *given: planned.append(given) or plan_anew(*given)
+    events = [state(1, state=f"u{number}") for number in range(88)]
+    for _ in range(10):
+        site.process(events, NOW)
+    assert len(planned) < len(events) * 5
+    assert len(site.policy._plans) <= 80
 
 
 # drop
