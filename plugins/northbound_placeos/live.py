@@ -153,12 +153,16 @@ class Subscription(asyncio.Protocol):
             if done:
                 raise NorthboundError(self.lost.result())
             silence = self._loop.time() - self._heard
-            if silence > SILENCE_SECONDS and not self._paused:
-                raise NorthboundError(f"Redis has said nothing for {silence:.0f} s")
+            if silence > SILENCE_SECONDS and not (self._paused and len(self._arrivals)):
+                what = "was not read from" if self._paused else "has said nothing"
+                raise NorthboundError(f"Redis {what} for {silence:.0f} s")
             self._send(b"PING", b"0")
 
     def resume(self) -> None:
-        """Read on, where reading was paused because too much waited."""
+        """Read on, where reading was paused because too much waited.
+
+        To be called whenever something was taken: the answer to a barrier stands behind what was not read.
+        """
         if self._paused and len(self._arrivals) < _MOST_WAITING // 2 and self._transport is not None:
             self._paused = False
             self._heard = self._loop.time()

@@ -55,6 +55,7 @@ class Mirror:
         )
         self._coalesce = config.coalesce.total_seconds()
         self._arrivals = Arrivals(coalesce=self._coalesce > 0)
+        self._subscription: Subscription | None = None
         self._outbox: list[Event] = []
         self._news = asyncio.Event()
         self._to_read = asyncio.Event()
@@ -131,6 +132,7 @@ class Mirror:
             raise NorthboundError(f"redis_ca: {error.strerror or error}") from None
         values = Values(config)
         subscription = await Subscription.open(config.redis_address, tls, self._arrivals, self._news.set)
+        self._subscription = subscription
         try:
             async with asyncio.TaskGroup() as tasks:
                 both = {
@@ -142,6 +144,7 @@ class Mirror:
                 finally:
                     await end(both)
         finally:
+            self._subscription = None
             subscription.close()
             await values.close()
 
@@ -166,7 +169,6 @@ class Mirror:
                 async with asyncio.timeout(_TICK):
                     await self._to_read.wait()
             self._sweep()
-            subscription.resume()
 
     def _take_values(self, modules: Sequence[str], found: Sequence[object]) -> None:
         self._drain()  # what arrived before the barrier belongs into the windows
@@ -203,6 +205,12 @@ class Mirror:
         outbox = self._outbox
         for module, key, value, at in self._arrivals.take(self._intake.refuse):
             outbox += changed(module, key, value, at)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Let the subscription read what it left with Redis, unless too much waits here."""
+        if self._subscription is not None and len(self._outbox) <= _MOST_EVENTS:
+            self._subscription.resume()
 
     async def _has_room(self) -> None:
         while len(self._outbox) > _MOST_EVENTS:
@@ -222,6 +230,7 @@ class Mirror:
                 events, self._outbox = self._outbox[:_EVENTS], self._outbox[_EVENTS:]
                 await (sync or self._intake).submit(events)
                 self._room.set()
+                self._read_on()
             if sync is not None and self._complete:
                 await sync.finish()
                 sync, self.synchronised = None, True

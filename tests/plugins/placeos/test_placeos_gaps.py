@@ -13,8 +13,10 @@ import pytest
 from tests.support.intake import until
 
 from northbound import NorthboundError
+from northbound_placeos import live
 from northbound_placeos.follow import ask
 from northbound_placeos.models import Models
+from northbound_placeos.values import Values
 
 ROOM = "placeos/zone-org/state/zone-b1/zone-l1/_/sys-1/driver-d"
 
@@ -237,6 +239,42 @@ async def test_a_flood_is_taken_in_bounds_and_ends_right(service):
                     pipeline.publish(f"status/mod-{module}/{key}", number)
                 await asyncio.to_thread(pipeline.execute)
         await service.settled(within=60)
+
+
+async def test_a_module_that_is_read_while_more_arrives_than_may_wait(service, monkeypatch):
+    """The answer that its reading waits for stands behind changes that were left with Redis."""
+    monkeypatch.setattr(live, "_MOST_WAITING", 50)
+    reading, read_on, blocked, admitted = (asyncio.Event() for _ in range(4))
+    read = Values.read
+
+    async def unblocked() -> None:  # a connector that blocks, its backlog full
+        blocked.set()
+        await admitted.wait()
+
+    async def slow_read(values, modules):
+        reading.set()
+        await read_on.wait()
+        return await read(values, modules)
+
+    async with service.running() as source:
+        await until(lambda: source.synchronised)
+        monkeypatch.setattr(Values, "read", slow_read)
+        service.intake._unblocked = unblocked
+        service.installation.put("mod", "mod-2", custom_name="Moved")
+        await reading.wait()
+        await blocked.wait()
+        with service.installation.status.pipeline(transaction=False) as pipeline:
+            for number in range(200):
+                pipeline.hset("status/mod-1", f"k{number}", number)
+                pipeline.publish(f"status/mod-1/k{number}", number)
+            pipeline.execute()
+        await until(lambda: source._mirror._subscription._paused)
+        read_on.set()
+        await until(lambda: source._mirror._subscription._barriers)
+        admitted.set()
+        await service.settled()
+        service.installation.set("mod-3", "volume", "33")
+        await service.settled()
 
 
 async def test_reads_only_and_says_what_is_missing(service, postgres):
