@@ -27,6 +27,10 @@ _TIMEOUT: Final = "SET LOCAL statement_timeout = '60s'"
 _IDS_AT_ONCE: Final = 1000
 
 
+class MayNotListen(NorthboundError):
+    """The server is there and takes no ``LISTEN``, as a streaming replica does not."""
+
+
 class Row(NamedTuple):
     """One row: its id, its hash, and its columns or why they cannot be read."""
 
@@ -203,13 +207,15 @@ async def notices(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[li
 
 
 async def listen(options: Options) -> psycopg.AsyncConnection[Any]:
-    """Return a connection that hears of changes; raises :class:`NorthboundError`."""
+    """Return a connection that hears of changes; raises :class:`NorthboundError`, of it :class:`MayNotListen`."""
     connection = await connect(options)
     try:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
     except BaseException as error:  # raised again, in words where there are some: nothing stays open
+        refused = not connection.closed
         await asyncio.shield(connection.close())
         if isinstance(error, psycopg.Error):
-            raise explain(options, error) from None
+            told = explain(options, error)
+            raise (MayNotListen(str(told)) if refused else told) from None
         raise
     return connection

@@ -10,7 +10,10 @@ from collections import defaultdict
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.plugins.placeos.conftest import Service, furnish, placeos_hierarchy
 from tests.support.intake import until
+from tests.support.placeos_installation import Installation
+from tests.support.postgres_server import PostgresServer
 
 from northbound import NorthboundError
 from northbound_placeos import live
@@ -214,6 +217,23 @@ async def test_without_the_change_feed_rows_are_compared(service, why):
         service.installation.delete("sys", "sys-2")
         service.installation.put("zone", "zone-b1", name="Compared")
         await service.settled()
+
+
+async def test_on_a_replica_rows_are_compared(redis, tmp_path, caplog):
+    with PostgresServer() as server:
+        installation = Installation(server, redis)
+        furnish(installation)
+        server.stand_by()
+        installation.reconnect()
+        async with Service(installation, tmp_path / "store.db", hierarchy=placeos_hierarchy()) as service:
+            async with service.running() as source:
+                await service.settled()
+                await until(lambda: source.synchronised)
+                assert source.problem is None
+            assert len([r for r in caplog.records if "LISTEN" in r.getMessage()]) == 1
+            async with service.running(changes="feed") as source:
+                await until(lambda: source.problem is not None and "LISTEN" in source.problem)
+        installation.close()
 
 
 async def test_a_notice_that_says_nothing_is_answered_by_comparing(service):
