@@ -40,10 +40,10 @@ class Row(NamedTuple):
 
 
 class Notice(Struct, frozen=True):
-    """What the change feed says: which row of which table."""
+    """What the change feed says: which row of which table. Other tables than ours have ids that are numbers."""
 
     table: str = ""
-    id: str | None = None
+    id: Any = None
 
 
 _notice = msgspec.json.Decoder(Notice).decode
@@ -197,9 +197,11 @@ async def notices(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[li
                 unknown = True
                 continue
             table = _BY_NAME.get(notice.table)
-            if table is not None and notice.id:
+            if table is None:
+                continue
+            if isinstance(notice.id, str) and notice.id:
                 found.append((table, notice.id))
-            elif table is not None:
+            else:
                 unknown = True
         if not heard:
             await connection.execute("SELECT 1")

@@ -17,7 +17,7 @@ from tests.support.postgres_server import PostgresServer
 
 from northbound import NorthboundError
 from northbound_placeos import live
-from northbound_placeos.follow import ask
+from northbound_placeos.follow import Follower, ask
 from northbound_placeos.models import Models
 from northbound_placeos.values import Values
 
@@ -241,9 +241,30 @@ async def test_a_notice_that_says_nothing_is_answered_by_comparing(service):
         await service.settled()
         service.installation.db.execute("SET session_replication_role = replica")
         service.installation.put("mod", "mod-1", custom_name="Quiet")
-        for words in ("no json", "[]", '{"table":"mod"}', '{"table":7,"id":"x"}', '{"table":"users","id":"x"}'):
+        for words in (
+            "no json",
+            "[]",
+            '{"table":"mod"}',
+            '{"table":7,"id":"x"}',
+            '{"table":"mod","id":7}',
+            '{"table":"users","id":"x"}',
+        ):
             service.installation.db.execute("SELECT pg_notify('cdc_events', %s)", (words,))
         await service.settled()
+
+
+async def test_changes_of_other_tables_compare_nothing(service, monkeypatch):
+    compared = []
+    monkeypatch.setattr(Follower, "_compare", lambda *_: compared.append(True))
+    async with service.running():
+        await service.settled()
+        for id_ in ("7", '"asset-7"', "null", "[]"):
+            service.installation.db.execute(
+                "SELECT pg_notify('cdc_events', %s)", (f'{{"table":"bookings","id":{id_}}}',)
+            )
+        service.installation.put("mod", "mod-1", custom_name="Heard")
+        await service.settled()
+    assert not compared
 
 
 async def test_a_flood_is_taken_in_bounds_and_ends_right(service):
