@@ -27,7 +27,7 @@ _HEAD: Final = """\
 [site]
 profile = "placeos"                    # topics and payloads as PlaceOS writes them
 """
-_SECRET_IN_URL: Final = re.compile(r"://[^/@]*:[^/@]+@|password=")
+_SECRET_IN_URL: Final = re.compile(r"://[^/@]*:[^/@]+@|password\s*=")
 
 
 @click.group("import")

@@ -67,6 +67,15 @@ def test_brokers_become_connectors(installation, run, tmp_path):
     assert "(?=x)y" in text.partition("# left out")[2]
 
 
+def test_the_password_of_an_address_is_put_aside_however_it_is_written(installation, run, tmp_path):
+    port = installation.postgres.port
+    address = f"host=127.0.0.1 port={port} dbname={installation.database} user=postgres password = hushhush"
+    installation.put("broker", "broker-1", name="Cloud", host="cloud.example.com", secret="x")
+    assert run("--postgres", address)[0] == 0
+    assert "hush" not in (tmp_path / "northbound.toml").read_text()
+    assert load_file(tmp_path / "northbound.toml", Registry()).sources[0].options.postgres.get_secret_value() == address
+
+
 def test_it_writes_over_nothing_unless_told_to(installation, run, tmp_path):
     furnish(installation)
     (tmp_path / "northbound.toml").write_text("mine")
