@@ -19,7 +19,7 @@ from northbound.cli.output import emit, listing, note
 from northbound.cli.parameters import DURATION, json_option
 from northbound.cli.words import plural
 from northbound.comparison import Comparison, Difference, compare
-from northbound.loading import load_file
+from northbound.loading import Configuration, load_file
 from northbound.mqtt import parse_url
 from northbound.registry import Registry
 from northbound.store import schema
@@ -132,7 +132,13 @@ def _side(name: str, topic_filter: str, prefix: str, more: dict[str, Any]) -> _S
     if "://" not in name:
         if username or variable or ca:
             raise click.UsageError(f"--{prefix}-…: {name} is a configuration, which needs none of that")
-        return _Store(load_file(Path(name), Registry()).store.path, topic_filter)
+        configuration = load_file(Path(name), Registry())
+        for connector in _rewriting(configuration):
+            note(
+                f"connector {connector!r} has topics or privacy rules of its own: what its broker retains is not what "
+                "the store holds, and 'missing' and 'extra' may be one topic under two names"
+            )
+        return _Store(configuration.store.path, topic_filter)
     try:
         parse_url(name)
     except ValueError as error:
@@ -143,6 +149,16 @@ def _side(name: str, topic_filter: str, prefix: str, more: dict[str, Any]) -> _S
         if password is None:
             raise click.UsageError(f"--{prefix}-password-env: the environment variable {variable} is not set")
     return _Broker(Subscription(name, topic_filter, 0, username, password, ca))
+
+
+def _rewriting(configuration: Configuration) -> list[str]:
+    """Return the connectors whose topics need not be the store's."""
+    ruled = {name for rule in configuration.privacy.rules for name in rule.connectors or ()}
+    return [
+        c.name
+        for c in configuration.connectors
+        if c.name in ruled or c.options.topic is not None or c.options.metadata_topic is not None
+    ]
 
 
 async def _look_twice(sides: list[_Side], seconds: float, settle: float, *, strict: bool) -> tuple[Comparison, int]:

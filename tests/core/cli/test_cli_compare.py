@@ -54,6 +54,11 @@ def test_a_broker_and_the_store(cli, brokers, site):
     assert told.rows == [["extra", f"{base}/input"]]
     assert "1 the same" in told.err
     assert "1 null here" in told.err
+    assert "of its own" not in told.err
+    (site / "northbound.toml").write_text((site / "northbound.toml").read_text() + 'topic = "other/{state}"\n')
+    told = cli("compare", f"mqtt://127.0.0.1:{broker.port}", "northbound.toml", "--strict", *QUICK)
+    assert ["missing", f"{base}/gone"] in told.rows
+    assert "connector 'out' has topics or privacy rules of its own" in told.err
 
 
 def test_a_broker_that_drops_what_a_slow_reader_does_not_take(cli, tmp_path, monkeypatch):
