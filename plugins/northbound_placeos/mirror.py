@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from northbound import Event, Intake, NorthboundError, Synchronisation
+from northbound import Event, Intake, Metadata, NorthboundError, Synchronisation
 from northbound.directory import Directory, Entity
 from northbound_placeos.follow import Follower, Gone
 from northbound_placeos.live import Arrivals, Subscription
@@ -66,6 +66,7 @@ class Mirror:
         self.synchronised = False
         self._swept = time.monotonic()
         self._sweeping: list[str] = []
+        self._round = 0
 
     @property
     def problem(self) -> str | None:
@@ -113,8 +114,11 @@ class Mirror:
 
     def _take_rows(self, rows: Sequence[Entity], gone: Sequence[Gone]) -> None:
         self._drain()
-        self._put(self._tree.rows(rows, gone))
-        self._ours.learn(self._tree.directory.orgs())
+        events = self._tree.rows(rows, gone)
+        self._put(events)
+        self._ours.learn(
+            {e.org for e in events if isinstance(e, Metadata) and e.metadata is not None and e.org is not None}
+        )
         self._to_read.set()
 
     def _rows_read(self) -> None:
@@ -185,9 +189,10 @@ class Mirror:
         now = time.monotonic()
         if now - self._swept < _TICK:
             return
-        placed = self._tree.directory.placed()
-        self._sweeping = self._sweeping or placed
-        count = math.ceil(len(placed) * (now - self._swept) / self._config.reread.total_seconds())
+        if not self._sweeping:
+            self._sweeping = self._tree.directory.placed()
+            self._round = len(self._sweeping)
+        count = math.ceil(self._round * (now - self._swept) / self._config.reread.total_seconds())
         self._swept = now
         self._tree.want(self._sweeping[-count:])
         del self._sweeping[-count:]

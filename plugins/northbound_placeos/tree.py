@@ -60,6 +60,7 @@ class Tree:
         self._windows: dict[str, dict[str, tuple[bytes | None, int]]] = {}
         self._wanted: dict[str, None] = {}
         self._held: dict[tuple[str, str], int] = {}  # (module, key) → when it counts as gone, soonest first
+        self._held_of: dict[str, set[str]] = {}  # module → its keys among them
 
     # what is to be read
 
@@ -165,7 +166,7 @@ class Tree:
             (module, key), moment = next(iter(self._held.items()))
             if moment > now:
                 break
-            del self._held[module, key]
+            self._let_go(module, key)
             if module not in self._windows:  # else what is read will tell
                 self._end(module, key, now, events)
         return events
@@ -192,8 +193,8 @@ class Tree:
         """Nothing of the module is published any more."""
         self._known.pop(module, None)
         self._refused.pop(module, None)
-        if self._held:
-            self._held = {entry: moment for entry, moment in self._held.items() if entry[0] != module}
+        for key in self._held_of.pop(module, ()):
+            del self._held[module, key]
         self._fresh.pop(module, None)
         self._windows.pop(module, None)
         self._wanted.pop(module, None)
@@ -214,7 +215,7 @@ class Tree:
         if raw in _NOTHING:
             self._gone(module, key, time, events, fresh, said=raw is not None)
             return
-        self._held.pop((module, key), None)
+        self._let_go(module, key)
         digest = hash(raw)
         known = self._known.get(module)
         same = known is not None and known.get(key) == digest
@@ -269,12 +270,21 @@ class Tree:
             return
         elif self._hold and not fresh:
             self._held.setdefault((module, key), time + self._hold)
+            self._held_of.setdefault(module, set()).add(key)
         else:
             self._end(module, key, time, events)
 
+    def _let_go(self, module: str, key: str) -> None:
+        """Hold a status back no longer."""
+        if self._held.pop((module, key), None) is not None:
+            keys = self._held_of[module]
+            keys.discard(key)
+            if not keys:
+                del self._held_of[module]
+
     def _end(self, module: str, key: str, time: int, events: list[Event]) -> None:
         """Publish that a status is gone."""
-        self._held.pop((module, key), None)
+        self._let_go(module, key)
         fresh = self._fresh.get(module, ())
         places = [place for place in self.directory.places(module) if place not in fresh]
         known = self._known.setdefault(module, {})

@@ -118,6 +118,17 @@ def test_a_status_that_comes_due_while_its_module_is_read():
     assert told(tree.due(2100)) == [("s", "a")]
 
 
+def test_what_is_held_back_of_a_module_is_forgotten_with_it_alone():
+    tree = furnished(hold=100)
+    tree.rows([Module("n", "d", "N"), System("s", ("o",), ("m", "n"))])
+    for module in tree.begin(10):
+        tree.values(module, {b"a": b"1", b"b": b"2"}, 0)
+        tree.changed(module, "a", b"null", 1000)
+    tree.rows([System("s", ("o",), ("n",))])
+    assert told(tree.due(2000)) == [("s", "a")]
+    assert tree.next_due is None
+
+
 def test_connections_that_break_while_reading(tree):
     tree.begin(10)
     tree.changed("m", "a", b"7", 1)  # of before the break: what is read after it is newer
