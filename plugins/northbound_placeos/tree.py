@@ -141,6 +141,8 @@ class Tree:
                 self._refuse(f"status/{module}", "a key that is not UTF-8")
         values |= window
         known = self._known.get(module, {})
+        for key in [key for key in self._refused.get(module, ()) if key not in values]:
+            self._forgive(module, key)
         for key, (raw, when) in values.items():
             self._set(module, key, raw, when, places, fresh, events)
         for key in [key for key in known if key not in values]:
@@ -213,6 +215,7 @@ class Tree:
         if self._stopped != "keep":
             raw = self._of_stopped(module, key, raw)
         if raw in _NOTHING:
+            self._forgive(module, key)
             self._gone(module, key, time, events, fresh, said=raw is not None)
             return
         self._let_go(module, key)
@@ -231,12 +234,17 @@ class Tree:
             if known is not None and key in known:
                 self._end(module, key, time, events)
             return
-        if module in self._refused:
-            self._refused[module].pop(key, None)
+        self._forgive(module, key)
         if known is None:
             known = self._known[module] = {}
         known[key] = digest
         events += [_state(place, key, value, time) for place in (fresh if same else places)]
+
+    def _forgive(self, module: str, key: str) -> None:
+        """Forget that a value was refused: another one is there, or none."""
+        refused = self._refused.get(module)
+        if refused is not None and refused.pop(key, None) is not None and not refused:
+            del self._refused[module]
 
     def _of_stopped(self, module: str, key: str, raw: bytes | None) -> bytes | None:
         row = self.directory.module(module)

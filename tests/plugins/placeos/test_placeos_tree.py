@@ -129,6 +129,22 @@ def test_what_is_held_back_of_a_module_is_forgotten_with_it_alone():
     assert tree.next_due is None
 
 
+def test_a_value_that_was_refused_is_forgotten_when_it_is_gone():
+    refused = []
+    tree = Tree(Directory(("org", "building")), lambda *why: refused.append(why))
+    tree.rows(ROWS)
+    read(tree, a="no json", b="no json", c="no json")
+    tree.changed("m", "a", b"no json", 1)
+    assert len(refused) == 3  # each told once
+    tree.changed("m", "a", b"null", 2)
+    tree.changed("m", "b", b"1", 2)
+    tree.want(["m"])
+    read(tree, b="1")  # c expired in silence
+    assert not tree._refused
+    tree.changed("m", "a", b"no json", 3)
+    assert len(refused) == 4
+
+
 def test_connections_that_break_while_reading(tree):
     tree.begin(10)
     tree.changed("m", "a", b"7", 1)  # of before the break: what is read after it is newer
