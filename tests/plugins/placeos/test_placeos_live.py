@@ -137,3 +137,22 @@ async def test_reading_pauses_while_too_much_waits(monkeypatch):
         subscription.resume()
         await until(lambda: len(arrivals) == 1)
         subscription.close()
+
+
+@pytest.mark.parametrize("coalesce", [True, False])
+async def test_reading_pauses_while_too_many_bytes_wait(monkeypatch, coalesce):
+    monkeypatch.setattr(live, "_MOST_BYTES", 1000)
+    large = CHANGE.replace(b"$1\r\n1\r\n", b"$900\r\n%s\r\n" % (b"1" * 900))
+    async with server(b"+OK\r\n", SUBSCRIBED) as (address, connections):
+        arrivals = Arrivals(coalesce=coalesce)
+        subscription = await opened(address, arrivals)
+        connections[0].write(large * 3)
+        await until(lambda: arrivals.received == 3)
+        assert (arrivals.bytes, subscription._paused) == ((914, False) if coalesce else (3 * 914, True))
+        connections[0].write(large.replace(b"mod-1/a", b"mod-1/b"))
+        await until(lambda: subscription._paused)
+        arrivals.take(pytest.fail)
+        assert arrivals.bytes == 0
+        subscription.resume()
+        await until(lambda: arrivals.received == 4)
+        subscription.close()
