@@ -355,10 +355,14 @@ async def test_people_are_those_of_the_user_table(service):
         await service.source().people()
 
 
-async def test_a_redis_with_a_user_of_few_rights_is_enough(service):
-    rights = "on >s3cret ~status/* &status/mod-* +psubscribe +ping +hgetall"
+@pytest.mark.parametrize(("database", "more"), [(0, ""), (1, "+select")])
+async def test_a_redis_with_a_user_of_few_rights_is_enough(service, database, more):
+    rights = f"on >s3cret ~status/* &status/mod-* +psubscribe +ping +hgetall {more}"
     service.installation.status.execute_command("ACL", "SETUSER", "northbound", *rights.split())
-    url = f"redis://northbound:s3cret@127.0.0.1:{service.installation.redis.port}"
+    if database:
+        service.installation.status.execute_command("SWAPDB", 0, database)
+        service.installation.status = service.installation.redis.client(db=database)
+    url = f"redis://northbound:s3cret@127.0.0.1:{service.installation.redis.port}/{database}"
     async with service.running(redis=url):
         await service.settled()
         service.installation.set("mod-1", "volume", "77")
