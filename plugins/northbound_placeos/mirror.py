@@ -246,9 +246,9 @@ class Mirror:
         return self._rows_known.is_set() and self._tree.complete and not self._outbox and "Redis" not in self._problems
 
     async def _wait_for_news(self) -> None:
-        due = self._tree.next_due
+        due = self._tree.next_due(_now())
         try:
-            async with asyncio.timeout(None if due is None else max(0.0, (due - _now()) / 1000)):
+            async with asyncio.timeout(None if due is None else due / 1000):
                 await self._news.wait()
         except TimeoutError:
             return

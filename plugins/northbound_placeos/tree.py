@@ -79,10 +79,10 @@ class Tree:
         """How many values are published, counted once a module."""
         return sum(map(len, self._known.values()))
 
-    @property
-    def next_due(self) -> int | None:
-        """When the first status that is gone counts as gone (ms since 1970)."""
-        return next(iter(self._held.values()), None)
+    def next_due(self, now: int) -> int | None:
+        """Return in how many ms the first status that is gone counts as gone; never longer than one is held back."""
+        moment = next(iter(self._held.values()), None)
+        return None if moment is None else min(max(0, moment - now), self._hold)
 
     def want(self, modules: Iterable[str]) -> None:
         """Ask for modules to be read again."""
@@ -166,7 +166,7 @@ class Tree:
         events: list[Event] = []
         while self._held:
             (module, key), moment = next(iter(self._held.items()))
-            if moment > now:
+            if now < moment <= now + self._hold:  # later than that, and the clock was put back: nobody waits for it
                 break
             self._let_go(module, key)
             if module not in self._windows:  # else what is read will tell

@@ -88,12 +88,20 @@ def test_a_status_that_is_gone_for_a_moment():
     read(tree, a="1", b="2")
     assert tree.changed("m", "a", b"null", 1000) == []
     assert tree.changed("m", "b", b"null", 1010) == []
-    assert tree.next_due == 1100
+    assert tree.next_due(1000) == 100
     assert tree.changed("m", "a", b"1", 1020) == []
-    assert tree.next_due == 1110
+    assert tree.next_due(1020) == 90
     assert told(tree.due(1109)) == []
     assert told(tree.due(1110)) == [("s", "b")]
-    assert tree.next_due is None
+    assert tree.next_due(0) is None
+
+
+def test_a_clock_that_is_put_back_holds_nothing_for_longer():
+    tree = furnished(hold=100)
+    read(tree, a="1")
+    tree.changed("m", "a", b"null", 1_000_000)
+    assert tree.next_due(500) == 100
+    assert told(tree.due(600)) == [("s", "a")]
 
 
 def test_a_status_held_back_when_a_place_is_new():
@@ -126,7 +134,7 @@ def test_what_is_held_back_of_a_module_is_forgotten_with_it_alone():
         tree.changed(module, "a", b"null", 1000)
     tree.rows([System("s", ("o",), ("n",))])
     assert told(tree.due(2000)) == [("s", "a")]
-    assert tree.next_due is None
+    assert tree.next_due(0) is None
 
 
 def test_a_value_that_was_refused_is_forgotten_when_it_is_gone():
