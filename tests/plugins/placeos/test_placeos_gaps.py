@@ -12,8 +12,10 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.plugins.placeos.conftest import Service, furnish, placeos_hierarchy
 from tests.support.intake import until
+from tests.support.mosquitto import free_port
 from tests.support.placeos_installation import Installation
 from tests.support.postgres_server import PostgresServer
+from tests.support.proxy import Proxy
 
 from northbound import NorthboundError
 from northbound_placeos import live
@@ -157,6 +159,32 @@ async def test_redis_gone_during_changes_and_back(service, caplog):
         ]  # fmt: skip
         await until(lambda: source.problem is None)
     assert [r for r in caplog.records if r.name.startswith("northbound_placeos") and r.levelno >= logging.WARNING]
+
+
+async def test_thousands_of_changes_while_redis_cannot_be_reached(service):
+    """It runs on, and takes changes that the source never hears of."""
+    installation = service.installation
+    with Proxy(free_port(), installation.redis.port, mqtt=False) as proxy:
+        async with service.running(redis=f"redis://127.0.0.1:{proxy.port}") as source:
+            await service.settled()
+            proxy.upstream = free_port()
+            proxy.cut()
+            await until(lambda: source.problem is not None)
+            with installation.status.pipeline(transaction=False) as pipeline:
+                for number in range(6000):
+                    module, key = f"mod-{number % 3 + 1}", f"k{number % 500}"
+                    pipeline.hset(f"status/{module}", key, number)
+                    pipeline.publish(f"status/{module}/{key}", number)
+                pipeline.execute()
+            installation.remove("mod-1", "power")
+            installation.remove("mod-2", "k1")
+            installation.put("mod", "mod-3", custom_name="Meanwhile")
+            assert source.problem is not None
+            proxy.upstream = installation.redis.port
+            await service.settled()
+            installation.set("mod-1", "volume", "99")
+            await service.settled()
+            await until(lambda: source.problem is None)
 
 
 async def test_postgresql_gone_during_changes_and_live_values_go_on(service, postgres):
