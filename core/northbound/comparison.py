@@ -15,6 +15,7 @@ from msgspec import Struct
 Kind = Literal["missing", "extra", "differing"]
 
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Difference(Struct, frozen=True):
@@ -76,7 +77,7 @@ def _value(payload: bytes) -> Any:
 
 def _is_null(payload: bytes) -> bool:
     try:
-        return _value(payload) in (None, "null")
+        return _value(payload) is None
     except ValueError:
         return False
 
@@ -89,10 +90,15 @@ def _same(topic: str, one: bytes, other: bytes, *, strict: bool) -> bool:
     except ValueError:
         return False
     if strict:
-        return bool(values[0] == values[1])
+        return _equal(*values)
     if topic.split("/")[2:3] == ["metadata"]:
-        return bool(_name(values[0]) == _name(values[1]))
-    return bool(values[0] == values[1]) or _written(values[0]) == _written(values[1])
+        return _equal(*map(_name, values))
+    return _equal(*values) or _equal(*map(_written, values))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Compare as JSON: to Python true is 1, inside a list and an object, too."""
+    return _encode(one) == _encode(other)
 
 
 def _name(entity: Any) -> Any:

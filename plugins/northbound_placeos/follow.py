@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Final, TypeVar
@@ -14,6 +15,8 @@ from northbound_placeos import models
 from northbound_placeos.models import Models, Row
 from northbound_placeos.options import Options
 from northbound_placeos.rows import TABLES, Table, entity
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Gone = tuple[type[Entity], str]
@@ -38,6 +41,7 @@ class Follower:
         self._take = take
         self._refuse = refuse
         self._digests: dict[str, dict[str, int]] = {}
+        self._told = False
 
     async def run(self, on_ready: Callable[[], object]) -> None:
         """Follow until the connection is lost; raises :class:`NorthboundError` then. ``on_ready``: all was read."""
@@ -45,7 +49,8 @@ class Follower:
             async with AsyncExitStack() as stack:
                 feed: psycopg.AsyncConnection[Any] | None = None
                 if self._options.changes != "poll":  # first, so that nothing changes between reading and listening
-                    feed = await models.listen(self._options)
+                    feed = await self._listen()
+                if feed is not None:
                     stack.push_async_callback(feed.close)
                 connection = await models.connect(self._options)
                 stack.push_async_callback(connection.close)
@@ -62,6 +67,18 @@ class Follower:
                     await self._hear(tables, feed)
         except psycopg.Error as error:
             raise models.explain(self._options, error) from None
+
+    async def _listen(self) -> psycopg.AsyncConnection[Any] | None:
+        """Return a connection that hears of changes; ``None`` where one may do without and none is to be had."""
+        try:
+            return await models.listen(self._options)
+        except models.MayNotListen as error:
+            if self._options.changes == "feed":
+                raise
+            if not self._told:
+                self._told = True
+                log.warning("%s: rows are compared every %s", error, self._options.poll_interval)
+            return None
 
     async def _catch_up(self, tables: Models) -> None:
         if self._digests:

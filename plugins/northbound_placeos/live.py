@@ -22,8 +22,10 @@ from northbound_placeos.options import SILENCE_SECONDS, RedisAddress
 PATTERN: Final = b"status/mod-*"
 _PREFIX: Final = b"status/"
 _CONNECT_SECONDS: Final = 10.0
-#: What may wait to be taken before nothing more is read from Redis, which then keeps it, and at last hangs up.
+#: What may wait to be taken, in changes and in bytes, before nothing more is read from Redis, which then keeps it, and
+#: at last hangs up.
 _MOST_WAITING: Final = 200_000
+_MOST_BYTES: Final = 64 * 1024**2
 
 Change = tuple[str, str, bytes, int]
 """Module, key, value as JSON, when it arrived (ms since 1970)."""
@@ -37,14 +39,22 @@ class Arrivals:
         self._latest: dict[bytes, tuple[bytes, int]] = {}
         self._all: list[tuple[bytes, bytes, int]] = []
         self.received = 0
+        self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._latest) + len(self._all)
 
+    def beyond(self, share: float) -> bool:
+        """Return whether more waits than this share of what may."""
+        return len(self) > _MOST_WAITING * share or self.bytes > _MOST_BYTES * share
+
     def put(self, channel: bytes, value: bytes, now: int) -> None:
         """Add a change."""
         self.received += 1
+        self.bytes += len(channel) + len(value)
         if self._coalesce:
+            if channel in self._latest:
+                self.bytes -= len(channel) + len(self._latest[channel][0])
             self._latest[channel] = (value, now)
         else:
             self._all.append((channel, value, now))
@@ -52,6 +62,7 @@ class Arrivals:
     def take(self, refuse: Callable[[str, str], None]) -> list[Change]:
         """Return what there is, in order; ``refuse`` is told of channels that name no status."""
         changes: list[Change] = []
+        self.bytes = 0
         if self._coalesce:
             waiting = [(channel, *rest) for channel, rest in self._latest.items()]
             self._latest = {}
@@ -153,13 +164,17 @@ class Subscription(asyncio.Protocol):
             if done:
                 raise NorthboundError(self.lost.result())
             silence = self._loop.time() - self._heard
-            if silence > SILENCE_SECONDS and not self._paused:
-                raise NorthboundError(f"Redis has said nothing for {silence:.0f} s")
+            if silence > SILENCE_SECONDS and not (self._paused and len(self._arrivals)):
+                what = "was not read from" if self._paused else "has said nothing"
+                raise NorthboundError(f"Redis {what} for {silence:.0f} s")
             self._send(b"PING", b"0")
 
     def resume(self) -> None:
-        """Read on, where reading was paused because too much waited."""
-        if self._paused and len(self._arrivals) < _MOST_WAITING // 2 and self._transport is not None:
+        """Read on, where reading was paused because too much waited.
+
+        To be called whenever something was taken: the answer to a barrier stands behind what was not read.
+        """
+        if self._paused and not self._arrivals.beyond(0.5) and self._transport is not None:
             self._paused = False
             self._heard = self._loop.time()
             self._transport.resume_reading()
@@ -192,7 +207,7 @@ class Subscription(asyncio.Protocol):
             self._end(f"Redis says what is not its protocol: {error}")
         if self._arrivals.received != before:
             self._on_arrival()
-            if len(self._arrivals) > _MOST_WAITING and self._transport is not None:
+            if self._arrivals.beyond(1) and self._transport is not None:
                 self._paused = True
                 self._transport.pause_reading()
 

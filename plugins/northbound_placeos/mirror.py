@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from northbound import Event, Intake, NorthboundError, Synchronisation
+from northbound import Event, Intake, Metadata, NorthboundError, Synchronisation
 from northbound.directory import Directory, Entity
 from northbound_placeos.follow import Follower, Gone
 from northbound_placeos.live import Arrivals, Subscription
@@ -55,6 +55,7 @@ class Mirror:
         )
         self._coalesce = config.coalesce.total_seconds()
         self._arrivals = Arrivals(coalesce=self._coalesce > 0)
+        self._subscription: Subscription | None = None
         self._outbox: list[Event] = []
         self._news = asyncio.Event()
         self._to_read = asyncio.Event()
@@ -65,6 +66,7 @@ class Mirror:
         self.synchronised = False
         self._swept = time.monotonic()
         self._sweeping: list[str] = []
+        self._round = 0
 
     @property
     def problem(self) -> str | None:
@@ -112,8 +114,11 @@ class Mirror:
 
     def _take_rows(self, rows: Sequence[Entity], gone: Sequence[Gone]) -> None:
         self._drain()
-        self._put(self._tree.rows(rows, gone))
-        self._ours.learn(self._tree.directory.orgs())
+        events = self._tree.rows(rows, gone)
+        self._put(events)
+        self._ours.learn(
+            {e.org for e in events if isinstance(e, Metadata) and e.metadata is not None and e.org is not None}
+        )
         self._to_read.set()
 
     def _rows_read(self) -> None:
@@ -131,6 +136,7 @@ class Mirror:
             raise NorthboundError(f"redis_ca: {error.strerror or error}") from None
         values = Values(config)
         subscription = await Subscription.open(config.redis_address, tls, self._arrivals, self._news.set)
+        self._subscription = subscription
         try:
             async with asyncio.TaskGroup() as tasks:
                 both = {
@@ -142,6 +148,7 @@ class Mirror:
                 finally:
                     await end(both)
         finally:
+            self._subscription = None
             subscription.close()
             await values.close()
 
@@ -166,7 +173,6 @@ class Mirror:
                 async with asyncio.timeout(_TICK):
                     await self._to_read.wait()
             self._sweep()
-            subscription.resume()
 
     def _take_values(self, modules: Sequence[str], found: Sequence[object]) -> None:
         self._drain()  # what arrived before the barrier belongs into the windows
@@ -183,9 +189,10 @@ class Mirror:
         now = time.monotonic()
         if now - self._swept < _TICK:
             return
-        placed = self._tree.directory.placed()
-        self._sweeping = self._sweeping or placed
-        count = math.ceil(len(placed) * (now - self._swept) / self._config.reread.total_seconds())
+        if not self._sweeping:
+            self._sweeping = self._tree.directory.placed()
+            self._round = len(self._sweeping)
+        count = math.ceil(self._round * (now - self._swept) / self._config.reread.total_seconds())
         self._swept = now
         self._tree.want(self._sweeping[-count:])
         del self._sweeping[-count:]
@@ -203,6 +210,12 @@ class Mirror:
         outbox = self._outbox
         for module, key, value, at in self._arrivals.take(self._intake.refuse):
             outbox += changed(module, key, value, at)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Let the subscription read what it left with Redis, unless too much waits here."""
+        if self._subscription is not None and len(self._outbox) <= _MOST_EVENTS:
+            self._subscription.resume()
 
     async def _has_room(self) -> None:
         while len(self._outbox) > _MOST_EVENTS:
@@ -222,6 +235,7 @@ class Mirror:
                 events, self._outbox = self._outbox[:_EVENTS], self._outbox[_EVENTS:]
                 await (sync or self._intake).submit(events)
                 self._room.set()
+                self._read_on()
             if sync is not None and self._complete:
                 await sync.finish()
                 sync, self.synchronised = None, True
@@ -232,9 +246,9 @@ class Mirror:
         return self._rows_known.is_set() and self._tree.complete and not self._outbox and "Redis" not in self._problems
 
     async def _wait_for_news(self) -> None:
-        due = self._tree.next_due
+        due = self._tree.next_due(_now())
         try:
-            async with asyncio.timeout(None if due is None else max(0.0, (due - _now()) / 1000)):
+            async with asyncio.timeout(None if due is None else due / 1000):
                 await self._news.wait()
         except TimeoutError:
             return

@@ -27,6 +27,10 @@ _TIMEOUT: Final = "SET LOCAL statement_timeout = '60s'"
 _IDS_AT_ONCE: Final = 1000
 
 
+class MayNotListen(NorthboundError):
+    """The server is there and takes no ``LISTEN``, as a streaming replica does not."""
+
+
 class Row(NamedTuple):
     """One row: its id, its hash, and its columns or why they cannot be read."""
 
@@ -36,10 +40,10 @@ class Row(NamedTuple):
 
 
 class Notice(Struct, frozen=True):
-    """What the change feed says: which row of which table."""
+    """What the change feed says: which row of which table. Other tables than ours have ids that are numbers."""
 
     table: str = ""
-    id: str | None = None
+    id: Any = None
 
 
 _notice = msgspec.json.Decoder(Notice).decode
@@ -193,9 +197,11 @@ async def notices(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[li
                 unknown = True
                 continue
             table = _BY_NAME.get(notice.table)
-            if table is not None and notice.id:
+            if table is None:
+                continue
+            if isinstance(notice.id, str) and notice.id:
                 found.append((table, notice.id))
-            elif table is not None:
+            else:
                 unknown = True
         if not heard:
             await connection.execute("SELECT 1")
@@ -203,13 +209,15 @@ async def notices(connection: psycopg.AsyncConnection[Any]) -> AsyncGenerator[li
 
 
 async def listen(options: Options) -> psycopg.AsyncConnection[Any]:
-    """Return a connection that hears of changes; raises :class:`NorthboundError`."""
+    """Return a connection that hears of changes; raises :class:`NorthboundError`, of it :class:`MayNotListen`."""
     connection = await connect(options)
     try:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
     except BaseException as error:  # raised again, in words where there are some: nothing stays open
+        refused = not connection.closed
         await asyncio.shield(connection.close())
         if isinstance(error, psycopg.Error):
-            raise explain(options, error) from None
+            told = explain(options, error)
+            raise (MayNotListen(str(told)) if refused else told) from None
         raise
     return connection

@@ -84,6 +84,10 @@ def parsed_conninfo(text: str) -> dict[str, Any]:
 def postgres_conninfo(url: str, ca: str | None) -> str:
     """Return the connection string of ``url`` with what we add; raises ``ValueError``, which never quotes it."""
     given = parsed_conninfo(url)
+    # A part of the password stands in them then, and they are told.
+    port, told = str(given.get("port", "")), (given.get("host", ""), given.get("dbname", "") if "://" in url else "")
+    if any("@" in part for part in told) or port.strip("0123456789,"):
+        raise ValueError("write @ in a password as %40 and / as %2F")
     mode = given.get("sslmode") or ("verify-full" if ca or given.get("sslrootcert") else "disable")
     if mode not in _SSLMODES:
         raise ValueError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
 
 from northbound import Address, Intake, MetadataAddress
+
+log = logging.getLogger(__name__)
 
 #: A checkpoint has 4 KiB.
 _CHECKPOINT_BYTES: Final = 4000
@@ -25,6 +28,7 @@ class Ours:
         self._fallback = intake.org
         self._first_level = intake.hierarchy[0]
         self.changed = False
+        self._told = False
 
     def learn(self, orgs: AbstractSet[str]) -> None:
         """Take in which organisations there are."""
@@ -35,10 +39,21 @@ class Ours:
     def checkpoint(self) -> bytes:
         """Return what to commit: the organisations, as many as fit."""
         self.changed = False
-        names = sorted(self._orgs)
-        while len(text := msgspec.json.encode(names)) > _CHECKPOINT_BYTES:
-            names.pop()
-        return text
+        kept: list[str] = []
+        size = 2
+        for name in sorted(self._orgs):
+            size += len(msgspec.json.encode(name)) + 1
+            if size > _CHECKPOINT_BYTES:
+                break
+            kept.append(name)
+        if len(kept) < len(self._orgs) and not self._told:
+            self._told = True
+            log.warning(
+                "of %d organisations the checkpoint holds %d: what a restart finds gone of the others stays retained",
+                len(self._orgs),
+                len(kept),
+            )
+        return msgspec.json.encode(kept)
 
     def owns(self, address: Address | MetadataAddress) -> bool:
         """Return whether a topic is of this installation."""

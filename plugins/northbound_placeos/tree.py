@@ -60,6 +60,7 @@ class Tree:
         self._windows: dict[str, dict[str, tuple[bytes | None, int]]] = {}
         self._wanted: dict[str, None] = {}
         self._held: dict[tuple[str, str], int] = {}  # (module, key) → when it counts as gone, soonest first
+        self._held_of: dict[str, set[str]] = {}  # module → its keys among them
 
     # what is to be read
 
@@ -78,10 +79,10 @@ class Tree:
         """How many values are published, counted once a module."""
         return sum(map(len, self._known.values()))
 
-    @property
-    def next_due(self) -> int | None:
-        """When the first status that is gone counts as gone (ms since 1970)."""
-        return next(iter(self._held.values()), None)
+    def next_due(self, now: int) -> int | None:
+        """Return in how many ms the first status that is gone counts as gone; never longer than one is held back."""
+        moment = next(iter(self._held.values()), None)
+        return None if moment is None else min(max(0, moment - now), self._hold)
 
     def want(self, modules: Iterable[str]) -> None:
         """Ask for modules to be read again."""
@@ -140,6 +141,8 @@ class Tree:
                 self._refuse(f"status/{module}", "a key that is not UTF-8")
         values |= window
         known = self._known.get(module, {})
+        for key in [key for key in self._refused.get(module, ()) if key not in values]:
+            self._forgive(module, key)
         for key, (raw, when) in values.items():
             self._set(module, key, raw, when, places, fresh, events)
         for key in [key for key in known if key not in values]:
@@ -163,9 +166,9 @@ class Tree:
         events: list[Event] = []
         while self._held:
             (module, key), moment = next(iter(self._held.items()))
-            if moment > now:
+            if now < moment <= now + self._hold:  # later than that, and the clock was put back: nobody waits for it
                 break
-            del self._held[module, key]
+            self._let_go(module, key)
             if module not in self._windows:  # else what is read will tell
                 self._end(module, key, now, events)
         return events
@@ -192,8 +195,8 @@ class Tree:
         """Nothing of the module is published any more."""
         self._known.pop(module, None)
         self._refused.pop(module, None)
-        if self._held:
-            self._held = {entry: moment for entry, moment in self._held.items() if entry[0] != module}
+        for key in self._held_of.pop(module, ()):
+            del self._held[module, key]
         self._fresh.pop(module, None)
         self._windows.pop(module, None)
         self._wanted.pop(module, None)
@@ -212,9 +215,10 @@ class Tree:
         if self._stopped != "keep":
             raw = self._of_stopped(module, key, raw)
         if raw in _NOTHING:
+            self._forgive(module, key)
             self._gone(module, key, time, events, fresh, said=raw is not None)
             return
-        self._held.pop((module, key), None)
+        self._let_go(module, key)
         digest = hash(raw)
         known = self._known.get(module)
         same = known is not None and known.get(key) == digest
@@ -230,12 +234,17 @@ class Tree:
             if known is not None and key in known:
                 self._end(module, key, time, events)
             return
-        if module in self._refused:
-            self._refused[module].pop(key, None)
+        self._forgive(module, key)
         if known is None:
             known = self._known[module] = {}
         known[key] = digest
         events += [_state(place, key, value, time) for place in (fresh if same else places)]
+
+    def _forgive(self, module: str, key: str) -> None:
+        """Forget that a value was refused: another one is there, or none."""
+        refused = self._refused.get(module)
+        if refused is not None and refused.pop(key, None) is not None and not refused:
+            del self._refused[module]
 
     def _of_stopped(self, module: str, key: str, raw: bytes | None) -> bytes | None:
         row = self.directory.module(module)
@@ -269,12 +278,21 @@ class Tree:
             return
         elif self._hold and not fresh:
             self._held.setdefault((module, key), time + self._hold)
+            self._held_of.setdefault(module, set()).add(key)
         else:
             self._end(module, key, time, events)
 
+    def _let_go(self, module: str, key: str) -> None:
+        """Hold a status back no longer."""
+        if self._held.pop((module, key), None) is not None:
+            keys = self._held_of[module]
+            keys.discard(key)
+            if not keys:
+                del self._held_of[module]
+
     def _end(self, module: str, key: str, time: int, events: list[Event]) -> None:
         """Publish that a status is gone."""
-        self._held.pop((module, key), None)
+        self._let_go(module, key)
         fresh = self._fresh.get(module, ())
         places = [place for place in self.directory.places(module) if place not in fresh]
         known = self._known.setdefault(module, {})

@@ -40,6 +40,7 @@ def test_missing_extra_and_differing():
         (payload(True), payload(True, time=9)),
         (payload(True), payload("true")),
         (payload({"a": 1}), payload('{"a": 1}')),
+        (payload({"a": 1, "b": 2}), payload({"b": 2, "a": 1})),
         (payload("hdmi"), payload('"hdmi"')),
         (b'{"value":1,"time":2}', b'{"time":1,"value":1}'),
     ],
@@ -50,16 +51,26 @@ def test_when_and_how_it_is_written_is_no_difference(one, other):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(payload(1), payload(2)), (payload("1x"), payload(1)), (b"no", b"json"), (payload(1), b"\xff")]
+    ("one", "other"),
+    [
+        (payload(1), payload(2)),
+        (payload("1x"), payload(1)),
+        (payload(True), payload(1)),
+        (payload({"a": [0]}), payload({"a": [False]})),
+        (b"no", b"json"),
+        (payload(1), b"\xff"),
+    ],
 )
 def test_another_value_is_a_difference(one, other):
     assert kinds({STATE: one}, {STATE: other}) == ["differing"]
+    assert kinds({STATE: one}, {STATE: other}, strict=True) == ["differing"]
 
 
 def test_a_null_beside_nothing_is_counted_apart():
-    found = compare({"a": payload(None)}, {"b": payload("null")})
+    found = compare({"a": payload(None)}, {"b": payload(None)})
     assert (found.differences, found.nulls) == ({}, 2)
-    assert kinds({"a": payload(None)}, {"b": payload("null")}, strict=True) == ["missing", "extra"]
+    assert kinds({"a": payload(None)}, {"b": payload(None)}, strict=True) == ["missing", "extra"]
+    assert kinds({"a": payload("null")}, {}) == ["missing"]  # a word is a value
     assert kinds({"a": payload(None)}, {"a": payload(1)}) == ["differing"]
 
 

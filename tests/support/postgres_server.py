@@ -90,6 +90,14 @@ class PostgresServer:
         (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
         self._control("restart", "-m", "fast")  # a crash would forget the password: nothing here is synced
 
+    def stand_by(self) -> None:
+        """Be a replica from now on, which is in recovery for ever."""
+        signal = self._directory / "data/standby.signal"
+        signal.touch()
+        if self._as:
+            shutil.chown(signal, "postgres", "postgres")
+        self._control("restart", "-m", "fast")
+
     def start(self) -> Self:
         self._control("start")
         return self

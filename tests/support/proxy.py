@@ -14,11 +14,13 @@ from northbound.mqtt import Decoder, ProtocolError, Publish
 class Proxy:
     """Listens on ``port`` and forwards to ``upstream``; runs in a thread of its own.
 
-    ``published`` counts the PUBLISH packets the client sent, by the user property ``id`` (the idempotency key).
+    ``published`` counts the PUBLISH packets the client sent, by the user property ``id`` (the idempotency key), unless
+    what goes through is not ``mqtt``. ``upstream`` may be changed: nobody listens there, and nobody can be reached.
     """
 
-    def __init__(self, port: int, upstream: int) -> None:
+    def __init__(self, port: int, upstream: int, *, mqtt: bool = True) -> None:
         self.port = port
+        self._mqtt = mqtt
         self.upstream = upstream
         self.published: Counter[str] = Counter()
         self.connections = 0
@@ -100,7 +102,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 await self._flowing.wait()
-                if decoder is not None:
+                if decoder is not None and self._mqtt:
                     self._count(decoder, data)
                 writer.write(data)
                 await writer.drain()

@@ -27,7 +27,7 @@ _HEAD: Final = """\
 [site]
 profile = "placeos"                    # topics and payloads as PlaceOS writes them
 """
-_SECRET_IN_URL: Final = re.compile(r"://[^/@]*:[^/@]+@|password=")
+_SECRET_IN_URL: Final = re.compile(r"://[^/@]*:[^/@]+@|password\s*=")
 
 
 @click.group("import")
@@ -51,7 +51,8 @@ def placeos(postgres: str, redis: str, output: str, secrets: str, *, force: bool
 
     Reads the table 'broker' and writes a configuration with the placeos source and one connector each, the passwords in
     files of mode 600. Says what PlaceOS accepted and never did. Addresses with passwords are better given by the
-    environment, as PlaceOS itself takes them: PG_DATABASE_URL and REDIS_URL.
+    environment, as PlaceOS itself takes them: PG_DATABASE_URL and REDIS_URL. Exit status 1 where something in the file
+    has to be put right first.
 
     \b
     northbound import placeos --postgres postgresql://reader@db/place --redis redis://cache
@@ -64,8 +65,7 @@ def placeos(postgres: str, redis: str, output: str, secrets: str, *, force: bool
     for each in found:
         writing.connector(each)
     writing.write(force=force)
-    _report(writing, as_json=as_json)
-    return 0
+    return 0 if _report(writing, as_json=as_json) else 1
 
 
 async def _destinations(type_name: str, settings: Mapping[str, str]) -> Sequence[Imported]:
@@ -92,6 +92,7 @@ class _Writing:
     def __init__(self, path: Path, secrets: str) -> None:
         self.path = path
         self.rows: list[tuple[str, str, tuple[str, ...]]] = []
+        self.unusable: list[str] = []
         self._secrets = secrets
         self._files: dict[str, str] = {}
         self._parts = [_HEAD]
@@ -101,16 +102,16 @@ class _Writing:
         """Add the source itself."""
         lines = [f"[sources.{type_name}]", f"type = {_toml(type_name)}"]
         for key, value in settings.items():
+            name = f"{type_name}-{key}"
             secret = _SECRET_IN_URL.search(value) is not None
-            lines.append(f"{key} = {self._secret(f'{type_name}-{key}', value) if secret else _toml(value)}")
+            lines.append(f"{key} = {self._secret(name, value) if secret else self._literal(name, value)}")
         self._parts.append("\n".join(lines) + "\n")
 
     def connector(self, found: Imported) -> None:
         """Add a connector, and its filters as a privacy rule of its own."""
         name = self._name(found.name)
-        lines = [*(f"# {line}" for remark in found.remarks for line in _wrapped(remark))]
-        lines += [f"[connectors.{name}]", f"type = {_toml(found.type)}"]
-        lines += [f"{key} = {_toml(value)}" for key, value in found.options.items()]
+        lines = [f"[connectors.{name}]", f"type = {_toml(found.type)}"]
+        lines += [f"{key} = {self._literal(f'{name}-{key}', value)}" for key, value in found.options.items()]
         lines += [f"{key} = {self._secret(f'{name}-{key}', value)}" for key, value in found.secrets.items()]
         remarks = [*found.remarks]
         usable, unusable = _patterns(found.filters)
@@ -119,7 +120,12 @@ class _Writing:
             lines.insert(0, f"# left out, for RE2 does not take it: {', '.join(map(_toml, unusable))}")
         if usable:
             lines += self._rule(name, usable, found.filter_secret)
-        self._parts.append("\n".join(lines) + "\n")
+        if problem := _problem(found):
+            remarks.insert(0, f"it cannot be used as it is, and is written as a comment: {problem}")
+            lines = [f"# {line}".rstrip() for line in lines]
+            self.unusable.append(name)
+        above = remarks[: len(remarks) - bool(unusable)]  # those left out stand there already
+        self._parts.append("\n".join([*(f"# {line}" for r in above for line in _wrapped(r)), *lines]) + "\n")
         self.rows.append((name, str(found.options.get("url", "")), tuple(remarks)))
 
     def _rule(self, name: str, patterns: Sequence[str], secret: str | None) -> list[str]:
@@ -128,7 +134,12 @@ class _Writing:
         lines += ['action = "hash"', 'format = "placeos"', f"connectors = [{_toml(name)}]"]
         if secret:
             lines.append(f"secret = {self._secret(f'{name}-filters', secret)}")
-        return [*lines, f"[privacy.detectors.{detector}]", 'type = "regex"', f"patterns = {_toml(list(patterns))}"]
+        kept = [self._literal(f"{name}-filter-{number}", text) for number, text in enumerate(patterns, 1)]
+        return [*lines, f"[privacy.detectors.{detector}]", 'type = "regex"', f"patterns = [{', '.join(kept)}]"]
+
+    def _literal(self, name: str, value: Any) -> str:
+        """Return a value as it is; one with ``${`` stands in a file, or it would be taken for a reference itself."""
+        return self._secret(name, value) if isinstance(value, str) and "${" in value else _toml(value)
 
     def _secret(self, name: str, value: str) -> str:
         """Put a secret aside; returns the reference to it."""
@@ -163,6 +174,19 @@ class _Writing:
 def _write(path: Path, text: str, mode: int) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def _problem(found: Imported) -> str | None:
+    """Return why a connector is none, where its own model says so; nothing of its values but the address."""
+    row = Registry().find("connector", found.type)
+    if row is None:
+        return None  # the file says it
+    try:
+        row.model.model_validate({"type": found.type, **found.options, **found.secrets})
+    except pydantic.ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        return "; ".join(": ".join((*map(str, d["loc"]), d["msg"].removeprefix("Value error, "))) for d in details)
+    return None
 
 
 def _patterns(filters: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -200,7 +224,8 @@ def _wrapped(text: str) -> list[str]:
     return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
 
 
-def _report(writing: _Writing, *, as_json: bool) -> None:
+def _report(writing: _Writing, *, as_json: bool) -> bool:
+    """Tell what was written; returns whether it can be used as it is."""
     try:
         load_file(writing.path, Registry())
         problems: list[str] = []
@@ -209,7 +234,7 @@ def _report(writing: _Writing, *, as_json: bool) -> None:
     if as_json:
         rows = [{"connector": name, "url": url, "remarks": list(remarks)} for name, url, remarks in writing.rows]
         emit({"file": str(writing.path), "connectors": rows, "problems": problems})
-        return
+        return not problems and not writing.unusable
     listing(("connector", "destination"), [(name, url) for name, url, _ in writing.rows])
     for name, _, remarks in writing.rows:
         for remark in remarks:
@@ -218,3 +243,4 @@ def _report(writing: _Writing, *, as_json: bool) -> None:
         note(problem)
     note(f"{writing.path}: {plural(len(writing.rows), 'connector')}")
     note(f"try it with: northbound check {writing.path} --connect")
+    return not problems and not writing.unusable

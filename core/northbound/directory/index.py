@@ -76,11 +76,6 @@ class Directory:
         """Return the modules that have a place."""
         return list(self._places)
 
-    def orgs(self) -> set[str]:
-        """Return the organisations under which anything is known."""
-        found = {org for orgs, _ in self._described.values() for org in orgs}
-        return {org for org in found if org is not None}
-
     def ids(self, kind: type[Entity]) -> list[str]:
         """Return the ids of all rows of one kind."""
         if kind is Zone:

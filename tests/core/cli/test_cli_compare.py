@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import paho.mqtt.client as mqtt
 import pytest
 from tests.support.mosquitto import Mosquitto
+
+from northbound.mqtt import Client, ClientOptions, Publish
 
 QUICK = ("--duration", "700ms", "--settle", "500ms")
 
@@ -50,6 +54,40 @@ def test_a_broker_and_the_store(cli, brokers, site):
     assert told.rows == [["extra", f"{base}/input"]]
     assert "1 the same" in told.err
     assert "1 null here" in told.err
+    assert "of its own" not in told.err
+    (site / "northbound.toml").write_text((site / "northbound.toml").read_text() + 'topic = "other/{state}"\n')
+    told = cli("compare", f"mqtt://127.0.0.1:{broker.port}", "northbound.toml", "--strict", *QUICK)
+    assert ["missing", f"{base}/gone"] in told.rows
+    assert "connector 'out' has topics or privacy rules of its own" in told.err
+
+
+def test_a_broker_that_drops_what_a_slow_reader_does_not_take(cli, tmp_path, monkeypatch):
+    """Mosquitto keeps a thousand messages for a connection, and says nothing of the others."""
+    subscribe = Client.subscribe
+
+    async def slow(client, filters, qos=1):
+        if filters == ["#"]:  # nothing is read while the broker answers with what it retains
+            client.pause()
+            asyncio.get_running_loop().call_later(0.3, client.resume)
+        return await subscribe(client, filters, qos)
+
+    async def fill(port: int) -> None:
+        client = Client(ClientOptions(host="127.0.0.1", port=port))
+        await client.connect()
+        await client.publish([Publish(f"t/{n}", b"x" * 4000, qos=1, retain=True) for n in range(4000)])
+        await client.disconnect()
+
+    with (
+        Mosquitto(tmp_path / "a") as one,
+        Mosquitto(tmp_path / "b", config_lines=("max_queued_messages 0",)) as other,
+    ):
+        for broker in (one, other):
+            asyncio.run(fill(broker.port))
+        urls = f"mqtt://127.0.0.1:{one.port}", f"mqtt://127.0.0.1:{other.port}"
+        monkeypatch.setattr(Client, "subscribe", slow)
+        told = cli("compare", *urls, "--limit", 1, *QUICK)
+    assert "4,000 the same" in told.err
+    assert (told.status, told.rows) == (0, [])
 
 
 @pytest.mark.parametrize(

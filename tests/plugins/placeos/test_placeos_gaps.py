@@ -10,11 +10,18 @@ from collections import defaultdict
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.plugins.placeos.conftest import Service, furnish, placeos_hierarchy
 from tests.support.intake import until
+from tests.support.mosquitto import free_port
+from tests.support.placeos_installation import Installation
+from tests.support.postgres_server import PostgresServer
+from tests.support.proxy import Proxy
 
 from northbound import NorthboundError
-from northbound_placeos.follow import ask
+from northbound_placeos import live
+from northbound_placeos.follow import Follower, ask
 from northbound_placeos.models import Models
+from northbound_placeos.values import Values
 
 ROOM = "placeos/zone-org/state/zone-b1/zone-l1/_/sys-1/driver-d"
 
@@ -154,6 +161,32 @@ async def test_redis_gone_during_changes_and_back(service, caplog):
     assert [r for r in caplog.records if r.name.startswith("northbound_placeos") and r.levelno >= logging.WARNING]
 
 
+async def test_thousands_of_changes_while_redis_cannot_be_reached(service):
+    """It runs on, and takes changes that the source never hears of."""
+    installation = service.installation
+    with Proxy(free_port(), installation.redis.port, mqtt=False) as proxy:
+        async with service.running(redis=f"redis://127.0.0.1:{proxy.port}") as source:
+            await service.settled()
+            proxy.upstream = free_port()
+            proxy.cut()
+            await until(lambda: source.problem is not None)
+            with installation.status.pipeline(transaction=False) as pipeline:
+                for number in range(6000):
+                    module, key = f"mod-{number % 3 + 1}", f"k{number % 500}"
+                    pipeline.hset(f"status/{module}", key, number)
+                    pipeline.publish(f"status/{module}/{key}", number)
+                pipeline.execute()
+            installation.remove("mod-1", "power")
+            installation.remove("mod-2", "k1")
+            installation.put("mod", "mod-3", custom_name="Meanwhile")
+            assert source.problem is not None
+            proxy.upstream = installation.redis.port
+            await service.settled()
+            installation.set("mod-1", "volume", "99")
+            await service.settled()
+            await until(lambda: source.problem is None)
+
+
 async def test_postgresql_gone_during_changes_and_live_values_go_on(service, postgres):
     async with service.running() as source:
         await service.settled()
@@ -214,14 +247,52 @@ async def test_without_the_change_feed_rows_are_compared(service, why):
         await service.settled()
 
 
+async def test_on_a_replica_rows_are_compared(redis, tmp_path, caplog):
+    with PostgresServer() as server:
+        installation = Installation(server, redis)
+        furnish(installation)
+        server.stand_by()
+        installation.reconnect()
+        async with Service(installation, tmp_path / "store.db", hierarchy=placeos_hierarchy()) as service:
+            async with service.running() as source:
+                await service.settled()
+                await until(lambda: source.synchronised)
+                assert source.problem is None
+            assert len([r for r in caplog.records if "LISTEN" in r.getMessage()]) == 1
+            async with service.running(changes="feed") as source:
+                await until(lambda: source.problem is not None and "LISTEN" in source.problem)
+        installation.close()
+
+
 async def test_a_notice_that_says_nothing_is_answered_by_comparing(service):
     async with service.running():
         await service.settled()
         service.installation.db.execute("SET session_replication_role = replica")
         service.installation.put("mod", "mod-1", custom_name="Quiet")
-        for words in ("no json", "[]", '{"table":"mod"}', '{"table":7,"id":"x"}', '{"table":"users","id":"x"}'):
+        for words in (
+            "no json",
+            "[]",
+            '{"table":"mod"}',
+            '{"table":7,"id":"x"}',
+            '{"table":"mod","id":7}',
+            '{"table":"users","id":"x"}',
+        ):
             service.installation.db.execute("SELECT pg_notify('cdc_events', %s)", (words,))
         await service.settled()
+
+
+async def test_changes_of_other_tables_compare_nothing(service, monkeypatch):
+    compared = []
+    monkeypatch.setattr(Follower, "_compare", lambda *_: compared.append(True))
+    async with service.running():
+        await service.settled()
+        for id_ in ("7", '"asset-7"', "null", "[]"):
+            service.installation.db.execute(
+                "SELECT pg_notify('cdc_events', %s)", (f'{{"table":"bookings","id":{id_}}}',)
+            )
+        service.installation.put("mod", "mod-1", custom_name="Heard")
+        await service.settled()
+    assert not compared
 
 
 async def test_a_flood_is_taken_in_bounds_and_ends_right(service):
@@ -237,6 +308,42 @@ async def test_a_flood_is_taken_in_bounds_and_ends_right(service):
                     pipeline.publish(f"status/mod-{module}/{key}", number)
                 await asyncio.to_thread(pipeline.execute)
         await service.settled(within=60)
+
+
+async def test_a_module_that_is_read_while_more_arrives_than_may_wait(service, monkeypatch):
+    """The answer that its reading waits for stands behind changes that were left with Redis."""
+    monkeypatch.setattr(live, "_MOST_WAITING", 50)
+    reading, read_on, blocked, admitted = (asyncio.Event() for _ in range(4))
+    read = Values.read
+
+    async def unblocked() -> None:  # a connector that blocks, its backlog full
+        blocked.set()
+        await admitted.wait()
+
+    async def slow_read(values, modules):
+        reading.set()
+        await read_on.wait()
+        return await read(values, modules)
+
+    async with service.running() as source:
+        await until(lambda: source.synchronised)
+        monkeypatch.setattr(Values, "read", slow_read)
+        service.intake._unblocked = unblocked
+        service.installation.put("mod", "mod-2", custom_name="Moved")
+        await reading.wait()
+        await blocked.wait()
+        with service.installation.status.pipeline(transaction=False) as pipeline:
+            for number in range(200):
+                pipeline.hset("status/mod-1", f"k{number}", number)
+                pipeline.publish(f"status/mod-1/k{number}", number)
+            pipeline.execute()
+        await until(lambda: source._mirror._subscription._paused)
+        read_on.set()
+        await until(lambda: source._mirror._subscription._barriers)
+        admitted.set()
+        await service.settled()
+        service.installation.set("mod-3", "volume", "33")
+        await service.settled()
 
 
 async def test_reads_only_and_says_what_is_missing(service, postgres):
@@ -276,10 +383,14 @@ async def test_people_are_those_of_the_user_table(service):
         await service.source().people()
 
 
-async def test_a_redis_with_a_user_of_few_rights_is_enough(service):
-    rights = "on >s3cret ~status/* &status/mod-* +psubscribe +ping +hgetall"
+@pytest.mark.parametrize(("database", "more"), [(0, ""), (1, "+select")])
+async def test_a_redis_with_a_user_of_few_rights_is_enough(service, database, more):
+    rights = f"on >s3cret ~status/* &status/mod-* +psubscribe +ping +hgetall {more}"
     service.installation.status.execute_command("ACL", "SETUSER", "northbound", *rights.split())
-    url = f"redis://northbound:s3cret@127.0.0.1:{service.installation.redis.port}"
+    if database:
+        service.installation.status.execute_command("SWAPDB", 0, database)
+        service.installation.status = service.installation.redis.client(db=database)
+    url = f"redis://northbound:s3cret@127.0.0.1:{service.installation.redis.port}/{database}"
     async with service.running(redis=url):
         await service.settled()
         service.installation.set("mod-1", "volume", "77")

@@ -67,6 +67,44 @@ def test_brokers_become_connectors(installation, run, tmp_path):
     assert "(?=x)y" in text.partition("# left out")[2]
 
 
+def test_the_password_of_an_address_is_put_aside_however_it_is_written(installation, run, tmp_path):
+    port = installation.postgres.port
+    address = f"host=127.0.0.1 port={port} dbname={installation.database} user=postgres password = hushhush"
+    installation.put("broker", "broker-1", name="Cloud", host="cloud.example.com", secret="x")
+    assert run("--postgres", address)[0] == 0
+    assert "hush" not in (tmp_path / "northbound.toml").read_text()
+    assert load_file(tmp_path / "northbound.toml", Registry()).sources[0].options.postgres.get_secret_value() == address
+
+
+def test_what_looks_like_a_reference_is_none(installation, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_OF_OURS", "never sent")
+    filters = [r"^\d+${2}", "x${SECRET_OF_OURS}"]
+    installation.put("broker", "broker-1", name="Cloud", host="h", username="${SECRET_OF_OURS}", secret="x",
+        filters=filters)  # fmt: skip
+    installation.put("broker", "broker-2", name="Other", host="h", username="a${b}c", secret="x")
+    status, _, err = run("--postgres", installation.url)
+    assert status == 0, err
+    configuration = load_file(tmp_path / "northbound.toml", Registry())
+    assert [c.options.username for c in configuration.connectors] == ["${SECRET_OF_OURS}", "a${b}c"]
+    detector = next(d for d in configuration.detectors if d.name == "cloud_filters")
+    assert list(detector.options.patterns) == filters
+
+
+@pytest.mark.parametrize("columns", [{"host": "h:8883"}, {"host": "mqtt://h"}, {"host": "h", "port": 70_000}])
+def test_a_broker_that_can_be_none_stands_in_the_file_as_a_comment(installation, run, tmp_path, columns):
+    put = installation.put
+    put("broker", "broker-1", name="Broken", secret="x", username="u", password="hush", filters=["bob"], **columns)
+    put("broker", "broker-2", name="Cloud", host="cloud.example.com", secret="x")
+    status, out, _ = run("--postgres", installation.url)
+    assert status == 1
+    assert "broken: it cannot be used as it is, and is written as a comment: " in " ".join(out.split())
+    assert [c.name for c in load_file(tmp_path / "northbound.toml", Registry()).connectors] == ["cloud"]
+    text = (tmp_path / "northbound.toml").read_text()
+    assert "# [connectors.broken]" in text
+    assert "hush" not in text + out
+    assert run("--postgres", installation.url, "--force", "--json")[0] == 1
+
+
 def test_it_writes_over_nothing_unless_told_to(installation, run, tmp_path):
     furnish(installation)
     (tmp_path / "northbound.toml").write_text("mine")
@@ -81,7 +119,7 @@ def test_it_writes_over_nothing_unless_told_to(installation, run, tmp_path):
 
 def test_an_installation_without_brokers(installation, run):
     status, _, err = run("--postgres", installation.url)
-    assert status == 0
+    assert status == 1
     assert "no connector is configured" in err
 
 

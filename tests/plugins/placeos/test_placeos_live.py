@@ -14,6 +14,7 @@ from northbound_placeos.live import Arrivals, Subscription
 from northbound_placeos.options import redis_address
 
 SUBSCRIBED = b"*3\r\n$10\r\npsubscribe\r\n$12\r\nstatus/mod-*\r\n:1\r\n"
+CHANGE = b"*4\r\n$8\r\npmessage\r\n$12\r\nstatus/mod-*\r\n$14\r\nstatus/mod-1/a\r\n$1\r\n1\r\n"
 
 
 @asynccontextmanager
@@ -83,6 +84,22 @@ async def test_a_connection_that_goes_silent_is_given_up(monkeypatch):
         subscription.close()
 
 
+async def test_a_pause_for_nothing_is_given_up_and_one_while_something_waits_is_not(monkeypatch):
+    monkeypatch.setattr(live, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(live, "_MOST_WAITING", 10)
+    async with server(b"+OK\r\n", SUBSCRIBED + CHANGE * 11) as (address, _):
+        arrivals = Arrivals(coalesce=False)
+        subscription = await opened(address, arrivals)
+        await until(lambda: len(arrivals) == 11)
+        watching = asyncio.ensure_future(subscription.watch())
+        done, _ = await asyncio.wait({watching}, timeout=0.3)
+        assert not done
+        arrivals.take(pytest.fail)
+        with pytest.raises(NorthboundError, match="was not read from"):
+            await watching
+        subscription.close()
+
+
 async def test_whoever_waits_for_a_barrier_hears_that_the_connection_is_gone():
     async with server(b"+OK\r\n", SUBSCRIBED) as (address, connections):
         subscription = await opened(address)
@@ -96,8 +113,7 @@ async def test_whoever_waits_for_a_barrier_hears_that_the_connection_is_gone():
 
 
 async def test_changes_right_behind_the_confirmation_are_not_lost():
-    change = b"*4\r\n$8\r\npmessage\r\n$12\r\nstatus/mod-*\r\n$14\r\nstatus/mod-1/a\r\n$1\r\n1\r\n"
-    async with server(b"+OK\r\n", SUBSCRIBED + change * 3) as (address, _):
+    async with server(b"+OK\r\n", SUBSCRIBED + CHANGE * 3) as (address, _):
         arrivals = Arrivals(coalesce=False)
         subscription = await opened(address, arrivals)
         await until(lambda: len(arrivals) == 3)
@@ -106,13 +122,12 @@ async def test_changes_right_behind_the_confirmation_are_not_lost():
 
 async def test_reading_pauses_while_too_much_waits(monkeypatch):
     monkeypatch.setattr(live, "_MOST_WAITING", 10)
-    change = b"*4\r\n$8\r\npmessage\r\n$12\r\nstatus/mod-*\r\n$14\r\nstatus/mod-1/a\r\n$1\r\n1\r\n"
     async with server(b"+OK\r\n", SUBSCRIBED) as (address, connections):
         arrivals = Arrivals(coalesce=False)
         subscription = await opened(address, arrivals)
-        connections[0].write(change * 11)
+        connections[0].write(CHANGE * 11)
         await until(lambda: len(arrivals) == 11)
-        connections[0].write(change)
+        connections[0].write(CHANGE)
         await asyncio.sleep(0.05)
         assert len(arrivals) == 11  # it stays with Redis
         subscription.resume()
@@ -121,4 +136,23 @@ async def test_reading_pauses_while_too_much_waits(monkeypatch):
         assert arrivals.take(pytest.fail)[0] == ("mod-1", "a", b"1", pytest.approx(0, abs=1e14))
         subscription.resume()
         await until(lambda: len(arrivals) == 1)
+        subscription.close()
+
+
+@pytest.mark.parametrize("coalesce", [True, False])
+async def test_reading_pauses_while_too_many_bytes_wait(monkeypatch, coalesce):
+    monkeypatch.setattr(live, "_MOST_BYTES", 1000)
+    large = CHANGE.replace(b"$1\r\n1\r\n", b"$900\r\n%s\r\n" % (b"1" * 900))
+    async with server(b"+OK\r\n", SUBSCRIBED) as (address, connections):
+        arrivals = Arrivals(coalesce=coalesce)
+        subscription = await opened(address, arrivals)
+        connections[0].write(large * 3)
+        await until(lambda: arrivals.received == 3)
+        assert (arrivals.bytes, subscription._paused) == ((914, False) if coalesce else (3 * 914, True))
+        connections[0].write(large.replace(b"mod-1/a", b"mod-1/b"))
+        await until(lambda: subscription._paused)
+        arrivals.take(pytest.fail)
+        assert arrivals.bytes == 0
+        subscription.resume()
+        await until(lambda: arrivals.received == 4)
         subscription.close()

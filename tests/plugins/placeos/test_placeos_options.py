@@ -75,6 +75,9 @@ def test_tls_with_postgresql_is_verified_or_off(url, more, mode):
     [
         ({"postgres": "postgresql://u:hush@db/place?sslmode=require"}, "without checking"),
         ({"postgres": "postgresql://u:hush@db/place?nonsense=1"}, "write postgresql://"),
+        ({"postgres": "postgresql://u:p@hush@db/place"}, "%40"),
+        ({"postgres": "postgresql://u:hush/p@db/place"}, "%2F"),
+        ({"postgres": "postgresql://u:123/hush@db/place"}, "%2F"),
         ({"redis_ca": "/ca.pem"}, "rediss://"),
         ({"reread": "10ms"}, "1 second"),
     ],

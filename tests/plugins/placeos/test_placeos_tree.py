@@ -88,12 +88,20 @@ def test_a_status_that_is_gone_for_a_moment():
     read(tree, a="1", b="2")
     assert tree.changed("m", "a", b"null", 1000) == []
     assert tree.changed("m", "b", b"null", 1010) == []
-    assert tree.next_due == 1100
+    assert tree.next_due(1000) == 100
     assert tree.changed("m", "a", b"1", 1020) == []
-    assert tree.next_due == 1110
+    assert tree.next_due(1020) == 90
     assert told(tree.due(1109)) == []
     assert told(tree.due(1110)) == [("s", "b")]
-    assert tree.next_due is None
+    assert tree.next_due(0) is None
+
+
+def test_a_clock_that_is_put_back_holds_nothing_for_longer():
+    tree = furnished(hold=100)
+    read(tree, a="1")
+    tree.changed("m", "a", b"null", 1_000_000)
+    assert tree.next_due(500) == 100
+    assert told(tree.due(600)) == [("s", "a")]
 
 
 def test_a_status_held_back_when_a_place_is_new():
@@ -116,6 +124,33 @@ def test_a_status_that_comes_due_while_its_module_is_read():
     assert told(tree.due(2000)) == []
     assert told(tree.values("m", {}, 2000)) == []
     assert told(tree.due(2100)) == [("s", "a")]
+
+
+def test_what_is_held_back_of_a_module_is_forgotten_with_it_alone():
+    tree = furnished(hold=100)
+    tree.rows([Module("n", "d", "N"), System("s", ("o",), ("m", "n"))])
+    for module in tree.begin(10):
+        tree.values(module, {b"a": b"1", b"b": b"2"}, 0)
+        tree.changed(module, "a", b"null", 1000)
+    tree.rows([System("s", ("o",), ("n",))])
+    assert told(tree.due(2000)) == [("s", "a")]
+    assert tree.next_due(0) is None
+
+
+def test_a_value_that_was_refused_is_forgotten_when_it_is_gone():
+    refused = []
+    tree = Tree(Directory(("org", "building")), lambda *why: refused.append(why))
+    tree.rows(ROWS)
+    read(tree, a="no json", b="no json", c="no json")
+    tree.changed("m", "a", b"no json", 1)
+    assert len(refused) == 3  # each told once
+    tree.changed("m", "a", b"null", 2)
+    tree.changed("m", "b", b"1", 2)
+    tree.want(["m"])
+    read(tree, b="1")  # c expired in silence
+    assert not tree._refused
+    tree.changed("m", "a", b"no json", 3)
+    assert len(refused) == 4
 
 
 def test_connections_that_break_while_reading(tree):
