@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import re
 import ssl
@@ -12,12 +13,14 @@ import pydantic
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound import (
     DeliveryError,
     EventRefused,
+    Lanes,
     Message,
     NotConnected,
     Outgoing,
@@ -569,6 +572,43 @@ async def test_lanes_keep_each_topic_in_order(authority, pair):
     for n in range(9):
         assert [m.payload for m in twin.messages if m.topic == f"t/{n}"] == [b"%d" % turn for turn in range(6)]
     assert {m.client_id for m in twin.messages} == {"acme-hq-1", "acme-hq-2", "acme-hq-3"}
+
+
+@settings(max_examples=examples(40))
+@given(st.lists(st.lists(st.sampled_from("abmn"), min_size=1, max_size=4), min_size=2, max_size=5), st.integers(1, 3))
+def test_calls_that_overlap_keep_their_order_whatever_is_in_them(calls, count):
+    """The engine begins several in one turn: states beside metadata must not be later than states alone."""
+    taken = []
+
+    def submit(batch):
+        taken.extend(batch)
+        return asyncio.sleep(0)
+
+    async def run() -> None:
+        quick = {"retained_per_topic": 10_000, "retained_per_second": 0}
+        it = AwsIotConnector(ConnectorOptions(**GOOD, **quick), name="aws")
+        it._lanes = Lanes([submit] * count)
+        numbers = itertools.count()
+        async with asyncio.TaskGroup() as tasks:
+            for call in calls:
+                batch = [out(topic, b"%05d" % next(numbers), retain=topic in "mn") for topic in call]
+                tasks.create_task(it.send(batch))
+
+    asyncio.run(run())
+    assert len(taken) == sum(map(len, calls))
+    for topic in "abmn":
+        values = [message.payload for message in taken if message.topic == topic]
+        assert values == sorted(values)
+
+
+@pytest.mark.parametrize("more", [{}, {"shadow": "places"}])
+async def test_a_state_beside_metadata_is_not_overtaken_by_the_next(authority, pair, more):
+    async with AwsIotTwin(authority) as twin:
+        it = connector(twin, pair, **more)
+        await it.open()
+        await asyncio.gather(it.send([meta("sys-1", b"{}"), out("t", b"1")]), it.send([out("t", b"2")]))
+        await it.close()
+    assert [message.payload for message in twin.messages if message.topic == "t"] == [b"1", b"2"]
 
 
 async def test_a_lane_that_is_refused_takes_the_others_down_cleanly(authority, pair):
