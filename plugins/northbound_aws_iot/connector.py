@@ -31,7 +31,7 @@ class AwsIotConnector(northbound.Connector):
     Config: ClassVar[type[pydantic.BaseModel]] = ConnectorOptions
     config: ConnectorOptions
     limits = LIMITS
-    default_topic = "{root}/{org}/state/{building}/{level}/{area}/{system}/{driver}.{module}.{index}.{state}"
+    default_topic = "{root}/{org}/state/{zones}/{system}/{driver}.{module}.{index}.{state}"
     #: A retained message is metered twice and has a quota of its own: only what seldom changes is retained.
     retained_kinds = frozenset(("metadata",))
 

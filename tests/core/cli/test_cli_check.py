@@ -11,6 +11,7 @@ from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.tokens import JwksServer, jwk, key
 
 from northbound import Credential, Unauthorised
+from northbound_file import FileConnector
 
 
 def write(site, text: str, mode: int = 0o600):
@@ -101,6 +102,16 @@ def test_warnings_do_not_change_the_status_and_tell_no_secret(cli, site, table, 
     if told.status == 0:
         assert words in found[0]["message"]
     assert "geheim" not in told.out
+
+
+def test_a_default_topic_that_two_values_may_share_is_said(cli, site, monkeypatch):
+    monkeypatch.setattr(FileConnector, "default_topic", "{root}/{org}/{building}/{system}/{state}")
+    write(site, f'{SMALL}[connectors.out]\ntype = "file"\npath = "out.jsonl"\n')
+    [warning] = cli("check", "--json").json["warnings"]
+    assert warning["key"] == "connectors.out.topic"
+    assert "the default '{root}" in warning["message"]
+    assert "leaves out {driver}, {module}, {index}, {level}, {area}: different" in warning["message"]
+    assert "set topic" in warning["remedy"]
 
 
 def test_a_secret_in_a_file_that_others_read(cli, site):
