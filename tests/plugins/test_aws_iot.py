@@ -8,6 +8,7 @@ import re
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pydantic
 import pytest
@@ -35,9 +36,12 @@ from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.aws_iot import AwsIotTwin
 from northbound.testing.twins.aws_limits import AwsLimits
 from northbound.testing.twins.aws_policy import Policy
+from northbound.testing.twins.aws_shadow import Shadows
 from northbound.testing.twins.aws_sign_in import AccessKey, Authoriser
 from northbound.topics import TopicScheme
 from northbound_aws_iot import AwsIotConnector, ConnectorOptions, signing_in
+from northbound_aws_iot.retained import Turns
+from northbound_aws_iot.shadow import Shadow
 
 QUICK = AwsLimits(connects_per_client=0)
 
@@ -838,6 +842,68 @@ async def test_metadata_as_reported_state(authority, pair):
     assert not twin.retained
     assert not twin.refused
     assert [m.topic for m in twin.messages if not m.topic.startswith("$aws/")] == ["t"]
+
+
+def shadow_updates(twin) -> list[object]:
+    """What was told, in order."""
+    return [json.loads(m.payload)["state"]["reported"] for m in twin.messages if m.topic.endswith("/update")]
+
+
+async def test_a_key_that_is_gone_is_told_as_null_beside_the_others(authority, pair):
+    async with AwsIotTwin(authority) as twin:
+        it = connector(twin, pair, shadow="places", shadow_thing="hq")
+        await it.open()
+        told = ['{"a":1,"at":{"x":1,"y":{"z":2}},"b":[1]}', '{"at":{"y":3},"b":{"c":1}}', '{"at":4}', "", '{"a":5}']
+        for text in told:
+            await it.send([meta("s", text.encode())])
+        await it.close()
+    assert [update["s"] for update in shadow_updates(twin)] == [
+        None,  # what an earlier process has told is not known
+        {"a": 1, "at": {"x": 1, "y": {"z": 2}}, "b": [1]},
+        {"a": None, "at": {"x": None, "y": 3}, "b": {"c": 1}},
+        {"at": 4, "b": None},
+        None,
+        {"a": 5},
+    ]
+    assert twin.shadows.documents["hq", "places"] == {"reported": {"s": {"a": 5}}}
+
+
+documents = st.recursive(
+    st.integers(0, 3), lambda parts: st.dictionaries(st.sampled_from("abc"), parts, min_size=1), max_leaves=8
+)
+
+
+@settings(max_examples=examples(60))
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), documents, max_size=3), min_size=1, max_size=6))
+def test_a_shadow_becomes_what_it_is_told_whatever_it_was(entities):
+    async def run() -> None:
+        shadows = Shadows(AwsLimits())
+        shadow = Shadow("classic", "hq", seconds=1)
+
+        async def publish(topic: str, payload: bytes) -> None:
+            answer = shadows.ask("hq", None, "update", payload)
+            shadow.heard(f"{topic}/accepted", answer.body)
+
+        shadow._things["hq"] = SimpleNamespace(requests=asyncio.Semaphore(), turns=Turns(0, 0))
+        for entity in entities:
+            await shadow.send([meta("s", json.dumps(entity).encode())], publish)
+            assert shadows.documents["hq", None]["reported"].get("s", {}) == entity
+
+    asyncio.run(run())
+
+
+async def test_metadata_that_is_too_large_leaves_what_is_there_alone(authority, pair):
+    good = b'{"name":"good","old":1}'
+    async with AwsIotTwin(authority, limits=QUICK) as twin:
+        for payload in (good, None):  # None: an earlier process has told it
+            it = connector(twin, pair, shadow="places", shadow_thing="hq")
+            await it.open()
+            if payload:
+                await it.send([meta("s", payload)])
+            with pytest.raises(PartialDelivery):
+                await it.send([meta("s", b'{"name":"%s"}' % (b"n" * 9000))])
+            assert twin.shadows.documents["hq", "places"] == {"reported": {"s": json.loads(good)}}
+            await it.close()
 
 
 async def test_a_thing_for_each_entity(authority, pair):
