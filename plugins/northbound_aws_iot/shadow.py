@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -51,6 +52,8 @@ class Shadow:
         self._thing = thing
         self._own = "{id}" in self._base
         self._seconds = seconds
+        # Whoever else updates the shadow is answered at the same topics: the token tells whose answer it is.
+        self._prefix = secrets.token_hex(6)
         self._count = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._known: dict[str, frozenset[tuple[str, ...]]] = {}
@@ -113,7 +116,7 @@ class Shadow:
         self._known[message.topic] = keys
 
     def _request(self, entity: dict[str, Any] | None, id_: str) -> _Request:
-        token = str(next(self._count))
+        token = f"{self._prefix}-{next(self._count)}"
         reported = entity if self._own else {id_: entity}
         update = {"state": {"reported": reported}, "clientToken": token}
         return _Request(token, json.dumps(update, separators=(",", ":")).encode())

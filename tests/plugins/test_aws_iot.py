@@ -906,6 +906,22 @@ async def test_metadata_that_is_too_large_leaves_what_is_there_alone(authority, 
             await it.close()
 
 
+async def test_an_answer_to_somebody_else_is_none_to_us(authority, pair):
+    async with AwsIotTwin(authority) as twin:
+        twin.delay = 0.05
+        its = [connector(twin, pair, client_id=name, shadow="places", shadow_thing="hq") for name in ("one", "two")]
+        for it in its:
+            await it.open()
+        large = b'{"name":"%s"}' % (b"n" * 5000)
+        results = await asyncio.gather(
+            its[0].send([meta("a", large)]), its[1].send([meta("b", large)]), return_exceptions=True
+        )
+        for it in its:
+            await it.close()
+    kept = twin.shadows.documents["hq", "places"]["reported"]
+    assert [name in kept for name in "ab"] == [result is None for result in results]
+
+
 async def test_a_thing_for_each_entity(authority, pair):
     async with AwsIotTwin(authority) as twin:
         it = connector(twin, pair, shadow="classic", shadow_thing="{org}-{id}")
