@@ -104,8 +104,8 @@ class AwsIotConnector(northbound.Connector):
         if not all(settings.retain_available for settings in told):
             self.limits = self.limits.narrowed(retain="none")
         if shadow is not None:
-            self.tell(f"SUBSCRIBE to {shadow.filter}")
-            await self._links[0].subscribe(shadow.filter)
+            self.tell(f"SUBSCRIBE to {' and '.join(shadow.filters)}")
+            await self._links[0].subscribe(shadow.filters)
         self._lanes = Lanes(
             [link.submit for link in self._links],
             rate=config.messages_per_second,

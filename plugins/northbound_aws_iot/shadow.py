@@ -19,7 +19,7 @@ from northbound_aws_iot.retained import Turns
 
 _DOCUMENT_BYTES: Final = 8 * 1024
 _IN_FLIGHT: Final = 10  # per thing
-_PER_SECOND: Final = 20.0  # per thing
+_PER_SECOND: Final = 20.0  # per thing; of all together, since each counts twice towards what a connection may
 _LATER: Final = frozenset((409, 429, 500))  # codes of a refusal that another try may not meet
 _REMEMBERED: Final = 10_000  # entities
 _DEEPEST: Final = 8
@@ -28,13 +28,13 @@ Publish = Callable[[str, bytes], Awaitable[None]]
 
 
 class _Thing:
-    """One thing: how many requests are under way, and how fast they may follow."""
+    """One thing that something is asked of: how many requests may be under way, and how many are or wait for it."""
 
-    __slots__ = ("requests", "turns")
+    __slots__ = ("requests", "waiting")
 
     def __init__(self) -> None:
         self.requests = asyncio.Semaphore(_IN_FLIGHT)
-        self.turns = Turns(0, _PER_SECOND)
+        self.waiting = 0
 
 
 class _Request(NamedTuple):
@@ -59,17 +59,16 @@ class Shadow:
         self._known: dict[str, frozenset[tuple[str, ...]]] = {}
         self._things: dict[str, _Thing] = {}
         self._turns = Turns(0, 0)
+        self._pace = Turns(0, _PER_SECOND)
 
     @property
-    def filter(self) -> str:
-        """What to subscribe to for the answers."""
-        levels = [level if "{" not in level else "+" for level in self._base.split("/")]
-        return "/".join((*levels, "update", "+"))
+    def filters(self) -> tuple[str, ...]:
+        """What to subscribe to for the answers, and for nothing else that is published beside them and metered."""
+        base = "/".join("+" if "{" in level else level for level in self._base.split("/"))
+        return f"{base}/update/accepted", f"{base}/update/rejected"
 
     def heard(self, topic: str, payload: bytes) -> None:
         """Take in what the shadow service says."""
-        if not topic.endswith(("/accepted", "/rejected")):
-            return
         try:
             told = json.loads(payload)
         except ValueError:
@@ -123,20 +122,30 @@ class Shadow:
 
     async def _ask(self, base: str, thing: str, request: _Request, publish: Publish) -> None:
         known = self._things.setdefault(thing, _Thing())
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        async with known.requests:
-            await known.turns.pace()
-            self._waiting[request.token] = answer
-            try:
-                await publish(f"{base}/update", request.body)
-                async with asyncio.timeout(self._seconds):
-                    refusal = await answer
-            except TimeoutError:
-                raise Unavailable(f"the shadow of {thing} has not answered in time") from None
-            finally:
-                self._waiting.pop(request.token, None)
+        known.waiting += 1
+        try:
+            async with known.requests:
+                refusal = await self._answer(base, thing, request, publish)
+        finally:
+            known.waiting -= 1
+            if not known.waiting:
+                del self._things[thing]
         if refusal:
             raise _error(thing, refusal)
+
+    async def _answer(self, base: str, thing: str, request: _Request, publish: Publish) -> dict[str, Any]:
+        """Return the refusal, empty where there is none."""
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        await self._pace.pace()
+        self._waiting[request.token] = answer
+        try:
+            await publish(f"{base}/update", request.body)
+            async with asyncio.timeout(self._seconds):
+                return await answer
+        except TimeoutError:
+            raise Unavailable(f"the shadow of {thing} has not answered in time") from None
+        finally:
+            self._waiting.pop(request.token, None)
 
 
 def _entity(message: Outgoing) -> dict[str, Any] | None:

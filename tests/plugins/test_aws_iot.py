@@ -8,7 +8,6 @@ import re
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pydantic
 import pytest
@@ -884,7 +883,7 @@ def test_a_shadow_becomes_what_it_is_told_whatever_it_was(entities):
             answer = shadows.ask("hq", None, "update", payload)
             shadow.heard(f"{topic}/accepted", answer.body)
 
-        shadow._things["hq"] = SimpleNamespace(requests=asyncio.Semaphore(), turns=Turns(0, 0))
+        shadow._pace = Turns(0, 0)
         for entity in entities:
             await shadow.send([meta("s", json.dumps(entity).encode())], publish)
             assert shadows.documents["hq", None]["reported"].get("s", {}) == entity
@@ -922,6 +921,30 @@ async def test_an_answer_to_somebody_else_is_none_to_us(authority, pair):
     assert [name in kept for name in "ab"] == [result is None for result in results]
 
 
+@pytest.mark.parametrize("tight", [False, True])
+async def test_nothing_is_received_but_answers(authority, pair, tight):
+    """And a policy for the two is enough."""
+    topic, arn = "$aws/things/hq/shadow/name/places/update", "arn:aws:iot:eu-west-1:123456789012:"
+    answers = {
+        f"iot:{action}": [f"{arn}{what}/{topic}/{word}" for word in ("accepted", "rejected")]
+        for action, what in (("Subscribe", "topicfilter"), ("Receive", "topic"))
+    }
+    allowed = {"iot:Connect": "*", "iot:Publish": f"{arn}topic/{topic}", **(answers if tight else {"iot:*": "*"})}
+    statements = [{"Effect": "Allow", "Action": action, "Resource": on} for action, on in allowed.items()]
+    async with AwsIotTwin(authority, policy={"Version": "2012-10-17", "Statement": statements}) as twin:
+        it = connector(twin, pair, shadow="places", shadow_thing="hq")
+        heard = []
+        take = it._shadow.heard
+        it._shadow.heard = lambda topic, payload: (heard.append(topic.rpartition("/")[2]), take(topic, payload))
+        await it.open()
+        for n in range(3):
+            await it.send([meta("s", b'{"n":%d}' % n)])
+        with pytest.raises(PartialDelivery):
+            await it.send([meta("s", b'{"n":{"n":{"n":{"n":{"n":{"n":{"n":{"n":1}}}}}}}}')])
+        await it.close()
+    assert heard == ["accepted"] * 4 + ["rejected"]
+
+
 async def test_a_thing_for_each_entity(authority, pair):
     async with AwsIotTwin(authority) as twin:
         it = connector(twin, pair, shadow="classic", shadow_thing="{org}-{id}")
@@ -929,6 +952,7 @@ async def test_a_thing_for_each_entity(authority, pair):
         await it.send([meta(f"sys-{n}", b'{"name":"%d"}' % n) for n in range(15)])
         await it.close()
     assert len(twin.shadows.documents) == 15
+    assert not it._shadow._things, "things are remembered for ever"
     assert twin.shadows.documents["org-acme-sys-3", None] == {"reported": {"name": "3"}}
 
 

@@ -335,6 +335,8 @@ class AwsPeer(MqttPeer):
     def _answer(self, topic: str, answer: aws_shadow.Answer) -> None:
         verdict = "accepted" if answer.accepted else "rejected"
         self._twin.distribute(Publish(f"{topic}/{verdict}", answer.body, 1))
+        if answer.documents is not None:
+            self._twin.distribute(Publish(f"{topic}/documents", answer.documents, 1))
 
     # -- subscriptions ------------------------------------------------------------------------------------------
 
