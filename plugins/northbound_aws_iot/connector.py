@@ -13,7 +13,7 @@ import northbound
 from northbound import Credential, DeliveryError, Lanes, NotConnected, Outgoing, PartialDelivery, Unauthorised
 from northbound_aws_iot import diagnosis
 from northbound_aws_iot.failures import WrongPin
-from northbound_aws_iot.limits import LIMITS, limits_of, prefix_of
+from northbound_aws_iot.limits import LIMITS, limits_of, prefix_of, shadow_rate
 from northbound_aws_iot.options import ConnectorOptions
 from northbound_aws_iot.retained import Turns
 from northbound_aws_iot.shadow import Shadow
@@ -108,7 +108,7 @@ class AwsIotConnector(northbound.Connector):
             await self._links[0].subscribe(shadow.filters)
         self._lanes = Lanes(
             [link.submit for link in self._links],
-            rate=config.messages_per_second,
+            rate=self.limits.messages_per_second,
             bytes_rate=self.limits.bytes_per_second,
         )
 
@@ -245,7 +245,7 @@ def _shadow_of(config: ConnectorOptions, client_id: str) -> Shadow | None:
     if config.shadow is None:
         return None
     seconds = config.ack_timeout.total_seconds()
-    return Shadow(config.shadow, config.shadow_thing or client_id, seconds=seconds)
+    return Shadow(config.shadow, config.shadow_thing or client_id, seconds=seconds, rate=shadow_rate(config))
 
 
 async def _noting(work: Coroutine[Any, Any, None], indices: Sequence[int], failures: dict[int, DeliveryError]) -> None:

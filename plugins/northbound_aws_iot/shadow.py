@@ -19,7 +19,6 @@ from northbound_aws_iot.retained import Turns
 
 _DOCUMENT_BYTES: Final = 8 * 1024
 _IN_FLIGHT: Final = 10  # per thing
-_PER_SECOND: Final = 20.0  # per thing; of all together, since each counts twice towards what a connection may
 _LATER: Final = frozenset((409, 429, 500))  # codes of a refusal that another try may not meet
 _REMEMBERED: Final = 10_000  # entities
 _DEEPEST: Final = 8
@@ -45,9 +44,12 @@ class _Request(NamedTuple):
 
 
 class Shadow:
-    """The shadows of one connector; ``thing`` and ``shadow`` may hold ``{id}`` and ``{org}``."""
+    """The shadows of one connector; ``thing`` and ``shadow`` may hold ``{id}`` and ``{org}``.
 
-    def __init__(self, shadow: str, thing: str, *, seconds: float) -> None:
+    ``seconds`` is how long an answer may take, ``rate`` how many requests a second may be made.
+    """
+
+    def __init__(self, shadow: str, thing: str, *, seconds: float, rate: float) -> None:
         self._base = f"$aws/things/{thing}/shadow" + ("" if shadow == "classic" else f"/name/{shadow}")
         self._thing = thing
         self._own = "{id}" in self._base
@@ -59,7 +61,7 @@ class Shadow:
         self._known: dict[str, frozenset[tuple[str, ...]]] = {}
         self._things: dict[str, _Thing] = {}
         self._turns = Turns(0, 0)
-        self._pace = Turns(0, _PER_SECOND)
+        self._pace = Turns(0, rate)
 
     @property
     def filters(self) -> tuple[str, ...]:

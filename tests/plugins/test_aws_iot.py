@@ -39,7 +39,7 @@ from northbound.testing.twins.aws_shadow import Shadows
 from northbound.testing.twins.aws_sign_in import AccessKey, Authoriser
 from northbound.topics import TopicScheme
 from northbound_aws_iot import AwsIotConnector, ConnectorOptions, signing_in
-from northbound_aws_iot.retained import Turns
+from northbound_aws_iot.limits import limits_of, shadow_rate
 from northbound_aws_iot.shadow import Shadow
 
 QUICK = AwsLimits(connects_per_client=0)
@@ -877,13 +877,12 @@ documents = st.recursive(
 def test_a_shadow_becomes_what_it_is_told_whatever_it_was(entities):
     async def run() -> None:
         shadows = Shadows(AwsLimits())
-        shadow = Shadow("classic", "hq", seconds=1)
+        shadow = Shadow("classic", "hq", seconds=1, rate=0)
 
         async def publish(topic: str, payload: bytes) -> None:
             answer = shadows.ask("hq", None, "update", payload)
             shadow.heard(f"{topic}/accepted", answer.body)
 
-        shadow._pace = Turns(0, 0)
         for entity in entities:
             await shadow.send([meta("s", json.dumps(entity).encode())], publish)
             assert shadows.documents["hq", None]["reported"].get("s", {}) == entity
@@ -945,12 +944,21 @@ async def test_nothing_is_received_but_answers(authority, pair, tight):
     assert heard == ["accepted"] * 4 + ["rejected"]
 
 
+@pytest.mark.parametrize("rate", [100, 10])
+def test_requests_to_a_shadow_and_their_answers_are_part_of_what_a_connection_may_carry(rate):
+    plain = ConnectorOptions(**GOOD, messages_per_second=rate)
+    options = ConnectorOptions(**GOOD, messages_per_second=rate, shadow="places")
+    assert (shadow_rate(plain), limits_of(plain).messages_per_second) == (0, rate)
+    assert (shadow_rate(options), limits_of(options).messages_per_second) == (0.2 * rate, 0.6 * rate)
+
+
 async def test_a_thing_for_each_entity(authority, pair):
     async with AwsIotTwin(authority) as twin:
         it = connector(twin, pair, shadow="classic", shadow_thing="{org}-{id}")
         await it.open()
         await it.send([meta(f"sys-{n}", b'{"name":"%d"}' % n) for n in range(15)])
         await it.close()
+    assert not twin.refused
     assert len(twin.shadows.documents) == 15
     assert not it._shadow._things, "things are remembered for ever"
     assert twin.shadows.documents["org-acme-sys-3", None] == {"reported": {"name": "3"}}

@@ -256,6 +256,20 @@ async def test_the_rate(authority, context, how):
         assert (await published(twin, context, 4, *packets, answers=20))[1] == (None if how == "disconnect" else "open")
 
 
+async def test_what_is_sent_out_counts_towards_the_rate(authority, context):
+    limits = AwsLimits(connects_per_client=0, publishes=20)
+    async with AwsIotTwin(authority, limits=limits) as twin, Raw(twin.port, context) as raw:
+        await raw.sign_in(Connect(client_id="device"))
+        await raw.say(Subscribe(1, (Subscription("t", 0),)))
+        await raw.say(*(pub(n=n) for n in range(1, 21)))
+        await raw.until(lambda: len(twin.messages) + len(twin.refused) >= 20)
+        taken = len(twin.messages)
+        assert 10 <= taken < 15
+        await raw.until(lambda: sum(isinstance(packet, Puback) for packet in raw.heard) == taken)
+        assert not raw.closed
+        assert sum(isinstance(packet, Publish) for packet in raw.heard) <= taken
+
+
 async def test_the_throughput_is_slowed_down(authority, context):
     limits = AwsLimits(throughput=200_000)
     async with AwsIotTwin(authority, limits=limits) as twin:
