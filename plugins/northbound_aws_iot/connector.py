@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: IoT Core takes one CONNECT a second of one client id.
 _BETWEEN_CONNECTS: Final = 1.05
+#: How long a handshake of our own may take, which is to tell why another one failed.
+_DIAGNOSIS_SECONDS: Final = 10.0
 
 
 class AwsIotConnector(northbound.Connector):
@@ -132,9 +134,12 @@ class AwsIotConnector(northbound.Connector):
         name = getattr(error, "name", "")
         if "TLS" in name or "SOCKET_CLOSED" in name or "HANGUP" in name:
             try:
-                await diagnosis.check_tls(self.config, alerts=True)
+                async with asyncio.timeout(_DIAGNOSIS_SECONDS):
+                    await diagnosis.check_tls(self.config, alerts=True)
             except DeliveryError as found:
                 return found
+            except TimeoutError:
+                return error
         elif "WEBSOCKET" in name and self.config.auth == "sigv4":
             from northbound_aws_iot.signing_in import now  # noqa: PLC0415 - see above
 
