@@ -34,8 +34,6 @@ _SDK_PACE: Final = 100.0
 
 #: Stands for whatever ended the connection, which has words of its own.
 _LOST: Final = NotConnected("the connection is lost")
-#: A message that was not sent.
-_BEHIND: Final = Unavailable("an older message of its topic was not taken")
 
 
 class _Batch:
@@ -311,9 +309,9 @@ class Link:
         elif failure is None or isinstance(failure, Rejected):
             self._put(*followers.popleft())
         else:
-            behind = _LOST if failure is _LOST else _BEHIND
             del self._followers[topic]
             for other, place, _ in followers:
+                behind = _LOST if failure is _LOST else Unavailable("an older message of its topic was not taken")
                 other.failures[place] = behind
                 self.in_flight -= 1
                 other.settle()

@@ -350,6 +350,19 @@ async def test_a_client_id_that_is_in_use_and_one_connect_a_second(authority, pa
         await second.close()
 
 
+async def test_each_message_behind_one_that_is_not_taken_has_an_error_of_its_own(authority, pair):
+    async with AwsIotTwin(authority) as twin:
+        twin.refuse_publish = lambda packet: 151
+        it = connector(twin, pair)
+        await it.open()
+        with pytest.raises(PartialDelivery) as caught:
+            await it.send([out("t", b"%d" % n) for n in range(4)])
+        await it.close()
+    behind = [caught.value.failures[n] for n in (1, 2, 3)]
+    assert {str(error) for error in behind} == {"an older message of its topic was not taken"}
+    assert len({id(error) for error in behind}) == 3  # one that is raised again and again grows by its traceback
+
+
 async def test_our_own_connects_are_a_second_apart(authority, pair):
     async with AwsIotTwin(authority) as twin:
         it = connector(twin, pair)
