@@ -475,7 +475,7 @@ class Worker:
 
     def _take_rate(self, batch: Sequence[Outgoing]) -> None:
         for bucket, bytes_count in self._buckets:
-            bucket.take(sum(len(m.topic) + len(m.payload) for m in batch) if bytes_count else len(batch))
+            bucket.take(sum(len(m.topic.encode()) + len(m.payload) for m in batch) if bytes_count else len(batch))
 
     async def _guarded(
         self, call: Callable[[], Awaitable[None]], seconds: float | None, what: str

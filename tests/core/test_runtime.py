@@ -607,6 +607,17 @@ async def test_a_rate_is_kept_over_reconnects_and_several_in_flight(tmp_path):
         assert time.monotonic() - begin > (120 - 2 * 20) / 200
 
 
+async def test_the_rate_counts_bytes_not_characters(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(delivery.TokenBucket, "take", lambda bucket, amount: taken.append(amount))
+    out = Destination()
+    async with running(tmp_path, connector("out", out, rate={"bytes": 10_000})) as service:
+        await service.feed.put(event("größe", "x"))
+        await until(lambda: out.acknowledged)
+    assert taken == [len(m.topic.encode()) + len(m.payload) for m in out.acknowledged]
+    assert taken != [len(m.topic) + len(m.payload) for m in out.acknowledged]
+
+
 async def _set_aside(out, service):
     out.on_send = failing(Rejected("no"))
     await service.feed.put(event("a", 1))
