@@ -27,7 +27,7 @@ from northbound.privacy.messages import MessagePolicy
 from northbound.rate import TokenBucket
 from northbound.renewal import Renewal
 from northbound.replays import Replays
-from northbound.retry import Backoff
+from northbound.retry import CONNECTS_AT_ONCE, Backoff, Connects
 from northbound.shaping import Shaper
 from northbound.status import ConnectorState, ConnectorStatus, CredentialStatus
 from northbound.store.records import DeadLetter, Entries, Position, Progress, Store
@@ -81,6 +81,7 @@ class Worker:
         self._send_failed = False
         self._opens = Backoff(instance.options.retry)
         self._sends = Backoff(instance.options.retry)
+        self._connects = Connects(instance.options.retry)
         self._state: ConnectorState = "connecting"
         self._since = time.time()
         self._error: str | None = None
@@ -202,7 +203,7 @@ class Worker:
     async def _session(self) -> DeliveryError | None:
         """Open, send until the connection is lost or all is drained, close; returns why, ``None`` when drained."""
         self._failure = None
-        self._renewing = False
+        wanted, self._renewing = self._renewing, False
         self._renewal.note()
         if self._state not in ("retrying", "unauthorised"):
             self._become("connecting")
@@ -210,6 +211,8 @@ class Worker:
             error = await self._guarded(self._connector.open, OPEN_SECONDS, "to connect")
             if error is None:
                 self._connections += 1
+                if not wanted:
+                    self._connects.made(time.monotonic())
                 self._renewal.opened()
                 self._apply(self._connector.limits)
                 if not self._sends.failures:
@@ -407,13 +410,21 @@ class Worker:
             if stuck != self._stuck:
                 self._sends.succeeded()
             self._stuck = stuck
-        delay = backoff.failed(error)
-        self._become(_state_of(error), str(error))
+        delay, words = backoff.failed(error), str(error)
+        if isinstance(error, NotConnected | Unauthorised):
+            pause = self._connects.wait(time.monotonic())
+            if pause > delay:
+                delay = pause
+                words += (
+                    f"; {CONNECTS_AT_ONCE} connections within a minute have ended, "
+                    f"so from now on they are {self._connects.spacing:g} s apart"
+                )
+        self._become(_state_of(error), words)
         if backoff is self._sends and self._sends.exhausted:
             self._dead += self._window.give_up(f"given up after {self._sends.failures} tries: {error}")
             self._settle()
             self._sends.succeeded()
-        log.info("%s: %s (%s); next try in %.1f s", self.name, self._state, error, delay)
+        log.info("%s: %s (%s); next try in %.1f s", self.name, self._state, words, delay)
         until = time.monotonic() + delay
         while (left := until - time.monotonic()) > 0 and not self._drained():
             if isinstance(self._failure, NotConnected | Unauthorised) and self._failure is not error:
@@ -464,7 +475,7 @@ class Worker:
 
     def _take_rate(self, batch: Sequence[Outgoing]) -> None:
         for bucket, bytes_count in self._buckets:
-            bucket.take(sum(len(m.topic) + len(m.payload) for m in batch) if bytes_count else len(batch))
+            bucket.take(sum(len(m.topic.encode()) + len(m.payload) for m in batch) if bytes_count else len(batch))
 
     async def _guarded(
         self, call: Callable[[], Awaitable[None]], seconds: float | None, what: str

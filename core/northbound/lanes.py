@@ -70,7 +70,7 @@ def _one(_: Outgoing) -> int:
 
 
 def _size(message: Outgoing) -> int:
-    return len(message.topic) + len(message.payload)
+    return len(message.topic.encode()) + len(message.payload)
 
 
 class Lanes:

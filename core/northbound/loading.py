@@ -412,12 +412,14 @@ class _Loader:
             ("topic", made.default_topic, (*STATE_NAMES, *scheme.hierarchy[1:]), len(scheme.hierarchy) + 7),
             ("metadata_topic", made.default_metadata_topic, METADATA_NAMES, 4),
         ):
-            text = getattr(connector.options, key) or default
-            problem = _template_problem(text, names, limits, scheme.root, unshaped)
+            own = getattr(connector.options, key)
+            problem = _template_problem(own or default, names, limits, scheme.root, unshaped)
             if problem is not None:
-                own = "" if getattr(connector.options, key) or text is None else f"the default {text!r} does not fit: "
-                where = _key(("connectors", connector.name, key))
-                self._problem(where, own + problem, "see 'northbound preview' for what it would send")
+                remedy = "see 'northbound preview' for what it would send"
+                if own is None and default is not None:
+                    problem = f"the default {default!r} does not fit: {problem}"
+                    remedy = f'set {key} = "…" to one of your own'
+                self._problem(_key(("connectors", connector.name, key)), problem, remedy)
 
 
 _IN_OUR_WORDS: Mapping[str, str] = {
@@ -432,7 +434,7 @@ def _template_problem(text: str | None, names: Sequence[str], limits: Limits, ro
     levels, begin = unshaped, root
     if text is not None:
         try:
-            template = Template(text, names, limits.escaped)
+            template = Template(text, names, limits.escaped, limits.max_topic_levels)
         except ValueError as error:
             return str(error)
         levels = template.text.count("/") + (unshaped if "topic" in template.fields else 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pydantic
 
@@ -18,6 +19,12 @@ _SHORTEST = timedelta(milliseconds=1)  # none at all would be a busy loop
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 #: After refused credentials no try comes sooner than this: fast ones lock accounts.
 UNAUTHORISED_INITIAL = timedelta(seconds=30)
+
+#: So many connections in a minute follow each other as the policy says: enough to find a message that is hung up on.
+CONNECTS_AT_ONCE: Final = 6
+_MINUTE: Final = 60.0
+#: After them one in so many seconds, or in the policy's longest wait where that is shorter.
+CONNECT_SPACING = timedelta(seconds=10)
 
 
 class RetryPolicy(pydantic.BaseModel):
@@ -34,7 +41,8 @@ class RetryPolicy(pydantic.BaseModel):
     maximum: Duration = pydantic.Field(
         timedelta(seconds=60),
         ge=_SHORTEST,
-        description="No wait is longer than this, unless the destination asks for it.",
+        description="No wait is longer than this, unless the destination asks for it. Also how far apart connections "
+        "are that end again and again, though never more than 10 s: two clients with one id end each other's.",
     )
     multiplier: float = pydantic.Field(2.0, ge=1, le=10, description="Each wait is this many times the one before.")
     jitter: float = pydantic.Field(
@@ -110,3 +118,25 @@ class Backoff:
             exp_base=policy.multiplier,
             max=maximum.total_seconds() / (1 + policy.jitter),
         )
+
+
+class Connects:
+    """Keeps connections that end again and again from becoming a storm; one for each connector.
+
+    Two services with one client id end each other's connection, and each lives long enough to carry something: so no
+    failure is ever the second in a row, which is what :class:`Backoff` counts. The time is passed in.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.spacing = min(CONNECT_SPACING, policy.maximum).total_seconds()
+        self._made: deque[float] = deque(maxlen=CONNECTS_AT_ONCE)
+
+    def made(self, now: float) -> None:
+        """Count a connection."""
+        self._made.append(now)
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until the next connection may be made."""
+        if len(self._made) < CONNECTS_AT_ONCE or now - self._made[0] > _MINUTE:
+            return 0.0
+        return max(0.0, self._made[-1] + self.spacing - now)

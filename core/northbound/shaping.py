@@ -37,14 +37,15 @@ class Template:
 
     One that leaves some of ``names`` out is allowed, but not :attr:`reversible`. All ``names`` that are neither a
     state's nor a metadata's own are zones, which may be missing; the level ``{zones}`` stands for all of them, a level
-    each. Characters of ``escaped`` are percent-encoded within the values; the text must do without.
+    each as far as ``most_levels`` goes: then the first ones share one, joined by ``.``. Characters of ``escaped`` are
+    percent-encoded within the values; the text must do without.
     """
 
-    def __init__(self, text: str, names: Sequence[str], escaped: str = "") -> None:
+    def __init__(self, text: str, names: Sequence[str], escaped: str = "", most_levels: int | None = None) -> None:
         if not text:
             raise ValueError("a topic cannot be empty")
         zones = [name for name in names if name not in STATE_NAMES and name not in METADATA_NAMES]
-        self.text = text = text if "zones" in names else _with_zones(text, zones)
+        self.text = text = text if "zones" in names else _with_zones(text, zones, most_levels)
         self._zones = frozenset(zones)
         self._escaped = escaped
         for character in escaped:
@@ -119,12 +120,15 @@ class Template:
         return topic
 
 
-def _with_zones(text: str, zones: Sequence[str]) -> str:
-    """Return ``text`` with a level for each of ``zones`` in place of the level ``{zones}``."""
-    levels: list[str] = []
-    for level in text.split("/"):
-        levels += [f"{{{zone}}}" for zone in zones] if level == "{zones}" else [level]
-    return "/".join(levels)
+def _with_zones(text: str, zones: Sequence[str], most_levels: int | None) -> str:
+    """Return ``text`` with ``zones`` in place of the level ``{zones}``, folded where they are too many."""
+    levels = text.split("/")
+    folded = [f"{{{zone}}}" for zone in zones]
+    if most_levels is not None:
+        room = max(1, most_levels - sum(level != "{zones}" for level in levels))
+        together = max(0, len(zones) - room) + 1
+        folded = [".".join(folded[:together]), *folded[together:]] if zones else []
+    return "/".join(part for level in levels for part in (folded if level == "{zones}" else [level]))
 
 
 def _joins(level: str, parts: Sequence[str], names: Sequence[str]) -> set[str]:
@@ -182,8 +186,9 @@ class Shaper:
         whole = "{topic}" if limits.escaped else None
         topic, metadata_topic = topic or whole, metadata_topic or whole
         state_names = (*STATE_NAMES, *scheme.hierarchy[1:])
-        self._state = Template(topic, state_names, limits.escaped) if topic else None
-        self._metadata = Template(metadata_topic, METADATA_NAMES, limits.escaped) if metadata_topic else None
+        fitting = (limits.escaped, limits.max_topic_levels)
+        self._state = Template(topic, state_names, *fitting) if topic else None
+        self._metadata = Template(metadata_topic, METADATA_NAMES, *fitting) if metadata_topic else None
         self._shapes: dict[tuple[str, str], _Shape | Rejected] = {}
         self._max_payload = limits.max_payload_bytes
         self._native = limits.retain == "native"

@@ -14,6 +14,9 @@ PAYLOAD: Final = 128 * 1024
 _PACKET: Final = 12
 _LONGEST_KEY: Final = 80  # of an idempotency key
 _USER_PROPERTY: Final = 5  # identifier and two lengths
+#: Of what a connection may carry in a second, in and out: with a shadow, for its requests, and for their answers alike.
+_SHADOW_SHARE: Final = 0.2
+_SHADOW_PER_SECOND: Final = 20.0  # requests per thing
 
 LIMITS: Final = Limits(
     max_topic_levels=8,
@@ -44,9 +47,14 @@ def limits_of(options: ConnectorOptions, packet_bytes: int = PAYLOAD, window: in
         max_payload_bytes=max(1, min(PAYLOAD, packet_bytes - beside)),
         max_in_flight=window,
         connections=options.connections,
-        messages_per_second=options.messages_per_second,
+        messages_per_second=options.messages_per_second - 2 * shadow_rate(options),
         retain="none" if options.rule else "native",  # reserved topics keep no retained message
     )
+
+
+def shadow_rate(options: ConnectorOptions) -> float:
+    """Return how many requests a second may be made of shadows; 0 without one."""
+    return min(_SHADOW_PER_SECOND, _SHADOW_SHARE * options.messages_per_second) if options.shadow else 0.0
 
 
 def prefix_of(options: ConnectorOptions) -> str:

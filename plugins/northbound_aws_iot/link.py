@@ -34,8 +34,6 @@ _SDK_PACE: Final = 100.0
 
 #: Stands for whatever ended the connection, which has words of its own.
 _LOST: Final = NotConnected("the connection is lost")
-#: A message that was not sent.
-_BEHIND: Final = Unavailable("an older message of its topic was not taken")
 
 
 class _Batch:
@@ -255,24 +253,24 @@ class Link:
         except PartialDelivery as error:
             raise error.failures[0] from None
 
-    async def subscribe(self, topic_filter: str) -> None:
+    async def subscribe(self, topic_filters: Sequence[str]) -> None:
         """Subscribe; raises ``NotConnected`` or ``Unauthorised``."""
         done: asyncio.Future[Any] = self._loop.create_future()
-        wanted = mqtt5.Subscription(topic_filter=topic_filter, qos=mqtt5.QoS.AT_LEAST_ONCE)
+        wanted = [mqtt5.Subscription(topic_filter=one, qos=mqtt5.QoS.AT_LEAST_ONCE) for one in topic_filters]
 
         def answered(future: Any) -> None:
             if not done.done():
                 done.set_result(future)
 
-        asked = self._client.subscribe(mqtt5.SubscribePacket(subscriptions=[wanted]))
+        asked = self._client.subscribe(mqtt5.SubscribePacket(subscriptions=wanted))
         asked.add_done_callback(lambda future: self._post(answered, future))
         future = await done
         if (error := future.exception()) is not None:
-            raise NotConnected(f"cannot subscribe to {topic_filter}: {failures.sdk_words(error)}")
-        code = future.result().reason_codes[0]
-        if code is None or code >= failures.REFUSED:
-            named = "unknown reason" if code is None else code.name.lower().replace("_", " ")
-            raise Unauthorised(f"IoT Core refuses the subscription to {topic_filter} ({named})")
+            raise NotConnected(f"cannot subscribe to {topic_filters[0]}: {failures.sdk_words(error)}")
+        for topic_filter, code in zip(topic_filters, future.result().reason_codes, strict=True):
+            if code is None or code >= failures.REFUSED:
+                named = "unknown reason" if code is None else code.name.lower().replace("_", " ")
+                raise Unauthorised(f"IoT Core refuses the subscription to {topic_filter} ({named})")
 
     def _packet(self, message: Outgoing) -> Any:
         name = self._options.idempotency_property
@@ -311,9 +309,9 @@ class Link:
         elif failure is None or isinstance(failure, Rejected):
             self._put(*followers.popleft())
         else:
-            behind = _LOST if failure is _LOST else _BEHIND
             del self._followers[topic]
             for other, place, _ in followers:
+                behind = _LOST if failure is _LOST else Unavailable("an older message of its topic was not taken")
                 other.failures[place] = behind
                 self.in_flight -= 1
                 other.settle()

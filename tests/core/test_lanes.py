@@ -155,6 +155,11 @@ async def test_each_lane_keeps_its_pace_and_the_order_of_the_calls(rate, bytes_r
             assert numbers == sorted(numbers)
 
 
+def test_topics_are_measured_in_bytes():
+    lanes = Lanes([Link().submit], bytes_rate=200)
+    assert [lanes._lanes[0].length([message(letter * 10, size=0)] * 4) for letter in "aäあ"] == [2, 1, 1]
+
+
 def test_there_is_no_lane_without_a_connection():
     with pytest.raises(ValueError, match="no lane"):
         Lanes([])

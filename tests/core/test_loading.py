@@ -525,7 +525,7 @@ BROKEN = [  # (the file, key, message, remedy), each a part of what is said
         SMALLEST.replace('"org-acme"', '"o"\nhierarchy = ["org", "site"]') + "[connectors.x]\ntype = 'narrow'\n",
         "connectors.x.topic",
         "does not fit: {building} is not known here",
-        "preview",
+        'set topic = "…"',
     ),
     (SMALLEST.replace('"org-acme"', '""'), "site.org", "at least 1 character", "names none"),
     (SMALLEST.replace('"org-acme"', '"x"\nroot = "a/b"'), "site.root", "write one topic level", "First level"),

@@ -160,6 +160,19 @@ async def test_a_replaced_file_opens_the_connection_anew_when_what_is_under_way_
     assert [(c.name, c.expires) for c in status.credentials] == [("certificate", int(SOON.timestamp() * 1000))]
 
 
+async def test_what_is_wanted_does_not_slow_down_what_follows(tmp_path):
+    destination, queue = Destination(), asyncio.Queue()
+    settings, path = service(tmp_path, destination, feed(queue), retry={"initial": "1ms", "maximum": "60s"})
+    async with running(settings) as it:
+        for turn in range(1, 9):
+            await until(lambda turn=turn: destination.opened == turn and it.status().connectors[0].state == "online")
+            replace(path, f"turn {turn}")
+        await until(lambda: destination.opened == 9 and it.status().connectors[0].state == "online")
+        destination.lose(northbound.NotConnected("the wire was cut"))
+        await until(lambda: destination.opened == 10 or "apart" in str(it.status().connectors[0].error))
+        assert destination.opened == 10
+
+
 @pytest.mark.parametrize("error", [northbound.Unauthorised("expired"), northbound.NotConnected("no")])
 async def test_a_replaced_file_ends_a_wait(tmp_path, error):
     destination, queue = Destination(), asyncio.Queue()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 
 from northbound.errors import NotConnected, Rejected, Unauthorised, Unavailable
-from northbound.retry import LONGEST_RETRY_AFTER, UNAUTHORISED_INITIAL, Backoff, RetryPolicy
+from northbound.retry import LONGEST_RETRY_AFTER, UNAUTHORISED_INITIAL, Backoff, Connects, RetryPolicy
 
 LONGEST = LONGEST_RETRY_AFTER.total_seconds()
 
@@ -167,6 +167,42 @@ def test_whichever_bound_comes_first(clock):
     clock.now += 2
     waits(backoff, 1)
     assert backoff.exhausted
+
+
+def made(connects, pauses):
+    """Make a connection after each of ``pauses``, or later where it must wait; returns how long each had to."""
+    now, waited = 0.0, []
+    for pause in pauses:
+        now += pause
+        waited.append(connects.wait(now))
+        now += waited[-1]
+        connects.made(now)
+    return waited
+
+
+def test_six_connections_may_follow_each_other_then_they_are_ten_seconds_apart():
+    assert made(Connects(policy()), [1] * 9) == [0, 0, 0, 0, 0, 0, 9, 9, 9]
+
+
+def test_connections_that_last_are_followed_at_once():
+    assert not any(made(Connects(policy()), [13] * 50))
+    assert made(Connects(policy()), [1] * 8 + [100] + [1] * 7)[8:] == [0, 0, 0, 0, 0, 0, 9, 9]
+
+
+def test_a_policy_of_shorter_waits_is_one_for_connections_too():
+    assert made(Connects(policy(maximum="2s")), [0.5] * 8) == [0, 0, 0, 0, 0, 0, 1.5, 1.5]
+
+
+@settings(max_examples=examples(50))
+@given(st.lists(st.floats(0, 30), min_size=20, max_size=60))
+def test_there_are_never_more_than_twelve_in_a_minute(pauses):
+    now, at, connects = 0.0, [], Connects(policy())
+    for pause in pauses:
+        now += pause
+        now += connects.wait(now)
+        connects.made(now)
+        at.append(now)
+    assert all(sum(begin <= other < begin + 60 for other in at) <= 12 for begin in at)
 
 
 @pytest.mark.parametrize(

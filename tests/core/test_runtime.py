@@ -1,6 +1,7 @@
 """Workers and the runtime, with scripted connectors and sources and a real store."""
 
 import asyncio
+import itertools
 import random
 import sqlite3
 import time
@@ -237,6 +238,32 @@ async def test_a_connection_that_is_lost_at_once_each_time_is_tried_slower(tmp_p
     async with running(tmp_path, connector("out", out, retry={"initial": "20ms", "maximum": "10s", "jitter": 0})):
         await asyncio.sleep(0.4)
     assert out.opened <= 6
+
+
+async def test_connections_that_carry_something_and_end_again_and_again_are_made_slower(tmp_path):
+    """As with a second client of the same id, which always comes back."""
+    out = Destination()
+
+    def take_over(batch):
+        asyncio.get_running_loop().call_later(0.01, out.lose, NotConnected("session taken over"))
+
+    out.on_send = take_over
+    patient = {"initial": "1ms", "maximum": "60s", "jitter": 0}
+    async with running(tmp_path, connector("out", out, retry=patient), drain="0s") as service:
+        feeding = asyncio.create_task(_endless(service))
+        await until(lambda: "apart" in str(service.status().error))
+        assert service.status().error == (
+            "session taken over; 6 connections within a minute have ended, so from now on they are 10 s apart"
+        )
+        assert service.status().state == "retrying"
+        assert out.opened == 6
+        feeding.cancel()
+
+
+async def _endless(service):
+    for n in itertools.count():
+        await service.feed.numbers(1, begin=n)
+        await asyncio.sleep(0.005)
 
 
 async def test_refused_credentials_are_tried_slowly_and_said(tmp_path):
@@ -578,6 +605,17 @@ async def test_a_rate_is_kept_over_reconnects_and_several_in_flight(tmp_path):
         await service.feed.numbers(120, topics=120)
         await until(lambda: len(out.acknowledged) == 120)
         assert time.monotonic() - begin > (120 - 2 * 20) / 200
+
+
+async def test_the_rate_counts_bytes_not_characters(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(delivery.TokenBucket, "take", lambda bucket, amount: taken.append(amount))
+    out = Destination()
+    async with running(tmp_path, connector("out", out, rate={"bytes": 10_000})) as service:
+        await service.feed.put(event("größe", "x"))
+        await until(lambda: out.acknowledged)
+    assert taken == [len(m.topic.encode()) + len(m.payload) for m in out.acknowledged]
+    assert taken != [len(m.topic) + len(m.payload) for m in out.acknowledged]
 
 
 async def _set_aside(out, service):

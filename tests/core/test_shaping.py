@@ -435,3 +435,13 @@ def test_zones_stand_for_the_levels_of_the_hierarchy(hierarchy, levels):
     template = Template("{org}/{zones}/{system}-{state}", (*STATE_NAMES, *hierarchy[1:]))
     assert template.text == f"{{org}}/{levels}{{system}}-{{state}}"
     assert Template("{zones}", (*STATE_NAMES, "zones")).text == "{zones}"
+
+
+@pytest.mark.parametrize(
+    ("most", "levels"),
+    [(None, "{a}/{b}/{c}"), (5, "{a}/{b}/{c}"), (4, "{a}.{b}/{c}"), (3, "{a}.{b}.{c}"), (2, "{a}.{b}.{c}")],
+)
+def test_zones_that_are_too_many_levels_share_the_first(most, levels):
+    template = Template("{org}/{zones}/{system}-{state}", (*STATE_NAMES, *"abc"), most_levels=most)
+    assert template.text == f"{{org}}/{levels}/{{system}}-{{state}}"
+    assert Template("{org}/{zones}/x", STATE_NAMES, most_levels=1).text == "{org}/x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -12,14 +13,14 @@ from datetime import timedelta
 import pytest
 from tests.support.conservation import Pipeline
 
-from northbound import Metadata, State, delivery
+from northbound import Metadata, NotConnected, State, delivery
 from northbound.mqtt import Client, ClientOptions
 from northbound.shaping import STATE_NAMES, Template
 from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.aws_iot import AwsIotTwin
 from northbound.testing.twins.aws_limits import AwsLimits
 from northbound.topics import TopicScheme
-from northbound_aws_iot import AwsIotConnector
+from northbound_aws_iot import AwsIotConnector, connector
 
 SCHEME = TopicScheme()
 TEMPLATE = Template(AwsIotConnector.default_topic, (*STATE_NAMES, *SCHEME.hierarchy[1:]))
@@ -221,6 +222,41 @@ async def test_a_second_client_with_the_same_id(authority, pair, tmp_path):
             assert it.status.reconnects <= 2
         result = it.check(rows(twin))
     assert result.distinct == 600
+    assert not it.letters()
+
+
+@pytest.mark.parametrize("kind", ["aws-iot", "mqtt"])
+async def test_a_second_client_that_always_comes_back_makes_no_storm(authority, pair, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(connector, "_BETWEEN_CONNECTS", 0.0)
+    async with AwsIotTwin(authority, limits=QUICK) as twin:
+        given = options(twin, pair, retry={"initial": "10ms", "maximum": "60s"})
+        if kind == "mqtt":
+            for name in ("endpoint", "port", "messages_per_second"):
+                del given[name]
+            given |= {"url": f"mqtts://localhost:{twin.port}", "topic": AwsIotConnector.default_topic, "retain": False}
+        rival = ClientOptions(
+            host="localhost", port=twin.port, client_id="acme-hq", ssl=authority.client_context(pair), keep_alive=30
+        )
+
+        async def come_back() -> None:
+            """Wait until ours carries something, each time, and end it."""
+            while True:
+                seen = len(twin.messages)
+                await it.until(lambda seen=seen: len(twin.messages) > seen, what="flowing")
+                client = Client(rival)
+                await client.connect()
+                with contextlib.suppress(NotConnected):
+                    await client.lost()
+                await client.disconnect()
+
+        async with Pipeline(tmp_path, kind, given, drain="0s") as it:
+            tasks = [asyncio.create_task(feed(it, 100_000, seconds=1000)), asyncio.create_task(come_back())]
+            await it.until(lambda: "10 s apart" in str(it.status.error), what="slowed down")
+            assert "session taken over" in it.status.error
+            assert it.status.reconnects == 5
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     assert not it.letters()
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 
 import pytest
 
+from northbound import NotConnected
+from northbound.mqtt import Client, ClientOptions
 from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.aws_iot import AwsIotTwin
 from northbound.testing.twins.aws_limits import AwsLimits
@@ -78,6 +81,31 @@ async def test_check_connect_tells_what_it_tried_and_how_long_the_certificate_ho
     assert any("CONNECT as acme-hq, by x509" in line for line in told["told"]), told
     assert any("131,072 bytes" in line for line in told["told"])
     assert told["credentials"][0]["expires"]
+
+
+async def test_check_connect_finds_out_another_client_with_the_same_id(authority, tmp_path):
+    pair = authority.client("acme-hq")
+    async with AwsIotTwin(authority, limits=AwsLimits(connects_per_client=0)) as twin:
+        rival = ClientOptions(
+            host="localhost", port=twin.port, client_id="acme-hq", ssl=authority.client_context(pair), keep_alive=30
+        )
+
+        async def come_back() -> None:
+            while True:
+                client = Client(rival)
+                await client.connect()
+                with contextlib.suppress(NotConnected):
+                    await client.lost()
+                await client.disconnect()
+
+        task = asyncio.create_task(come_back())
+        config = configured(tmp_path, twin, pair)
+        status, out, _ = await northbound("check", config, "--connect", "--json")
+        task.cancel()
+    told = json.loads(out)["destinations"][0]
+    assert status == 1
+    assert "142 session taken over" in told["error"]
+    assert "another client is connected as acme-hq" in told["cause"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import re
 import ssl
@@ -12,12 +13,14 @@ import pydantic
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from northbound import (
     DeliveryError,
     EventRefused,
+    Lanes,
     Message,
     NotConnected,
     Outgoing,
@@ -32,9 +35,12 @@ from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.aws_iot import AwsIotTwin
 from northbound.testing.twins.aws_limits import AwsLimits
 from northbound.testing.twins.aws_policy import Policy
+from northbound.testing.twins.aws_shadow import Shadows
 from northbound.testing.twins.aws_sign_in import AccessKey, Authoriser
 from northbound.topics import TopicScheme
 from northbound_aws_iot import AwsIotConnector, ConnectorOptions, signing_in
+from northbound_aws_iot.limits import limits_of, shadow_rate
+from northbound_aws_iot.shadow import Shadow
 
 QUICK = AwsLimits(connects_per_client=0)
 
@@ -344,6 +350,19 @@ async def test_a_client_id_that_is_in_use_and_one_connect_a_second(authority, pa
         await second.close()
 
 
+async def test_each_message_behind_one_that_is_not_taken_has_an_error_of_its_own(authority, pair):
+    async with AwsIotTwin(authority) as twin:
+        twin.refuse_publish = lambda packet: 151
+        it = connector(twin, pair)
+        await it.open()
+        with pytest.raises(PartialDelivery) as caught:
+            await it.send([out("t", b"%d" % n) for n in range(4)])
+        await it.close()
+    behind = [caught.value.failures[n] for n in (1, 2, 3)]
+    assert {str(error) for error in behind} == {"an older message of its topic was not taken"}
+    assert len({id(error) for error in behind}) == 3  # one that is raised again and again grows by its traceback
+
+
 async def test_our_own_connects_are_a_second_apart(authority, pair):
     async with AwsIotTwin(authority) as twin:
         it = connector(twin, pair)
@@ -571,6 +590,43 @@ async def test_lanes_keep_each_topic_in_order(authority, pair):
     assert {m.client_id for m in twin.messages} == {"acme-hq-1", "acme-hq-2", "acme-hq-3"}
 
 
+@settings(max_examples=examples(40))
+@given(st.lists(st.lists(st.sampled_from("abmn"), min_size=1, max_size=4), min_size=2, max_size=5), st.integers(1, 3))
+def test_calls_that_overlap_keep_their_order_whatever_is_in_them(calls, count):
+    """The engine begins several in one turn: states beside metadata must not be later than states alone."""
+    taken = []
+
+    def submit(batch):
+        taken.extend(batch)
+        return asyncio.sleep(0)
+
+    async def run() -> None:
+        quick = {"retained_per_topic": 10_000, "retained_per_second": 0}
+        it = AwsIotConnector(ConnectorOptions(**GOOD, **quick), name="aws")
+        it._lanes = Lanes([submit] * count)
+        numbers = itertools.count()
+        async with asyncio.TaskGroup() as tasks:
+            for call in calls:
+                batch = [out(topic, b"%05d" % next(numbers), retain=topic in "mn") for topic in call]
+                tasks.create_task(it.send(batch))
+
+    asyncio.run(run())
+    assert len(taken) == sum(map(len, calls))
+    for topic in "abmn":
+        values = [message.payload for message in taken if message.topic == topic]
+        assert values == sorted(values)
+
+
+@pytest.mark.parametrize("more", [{}, {"shadow": "places"}])
+async def test_a_state_beside_metadata_is_not_overtaken_by_the_next(authority, pair, more):
+    async with AwsIotTwin(authority) as twin:
+        it = connector(twin, pair, **more)
+        await it.open()
+        await asyncio.gather(it.send([meta("sys-1", b"{}"), out("t", b"1")]), it.send([out("t", b"2")]))
+        await it.close()
+    assert [message.payload for message in twin.messages if message.topic == "t"] == [b"1", b"2"]
+
+
 async def test_a_lane_that_is_refused_takes_the_others_down_cleanly(authority, pair):
     clients = [f"arn:aws:iot:eu-west-1:123456789012:client/acme-hq-{n}" for n in (1, 2)]
     async with AwsIotTwin(authority, policy=_allow("iot:Connect", clients)) as twin:
@@ -700,22 +756,44 @@ def test_nothing_secret_is_shown(authority):
     assert "geheim" not in repr(options)
 
 
-def test_the_default_topic_is_folded_to_eight_levels_and_back():
-    scheme = TopicScheme()
-    template = Template(AwsIotConnector.default_topic, (*STATE_NAMES, *scheme.hierarchy[1:]))
+HIERARCHIES = [
+    ("org",),
+    ("org", "campus", "building"),
+    ("org", "building", "level", "area"),
+    ("org", "region", "building", "level", "area"),
+    ("org", "country", "region", "building", "wing", "level", "area"),
+]
+
+
+def default_template(scheme) -> Template:
+    names = (*STATE_NAMES, *scheme.hierarchy[1:])
+    return Template(AwsIotConnector.default_topic, names, most_levels=AwsIotConnector.limits.max_topic_levels)
+
+
+@pytest.mark.parametrize("hierarchy", HIERARCHIES, ids=len)
+def test_the_default_topic_is_folded_to_eight_levels_and_back(hierarchy):
+    template = default_template(TopicScheme(hierarchy=hierarchy))
     assert template.reversible
-    assert AwsIotConnector.default_topic.count("/") == 7
+    assert template.text.count("/") <= 7
+
+
+def test_the_first_zones_share_a_level_so_that_the_others_keep_theirs():
+    text = default_template(TopicScheme(hierarchy=HIERARCHIES[3])).text
+    assert text == "{root}/{org}/state/{region}.{building}/{level}/{area}/{system}/{driver}.{module}.{index}.{state}"
 
 
 @given(
+    st.sampled_from(HIERARCHIES),
     st.lists(st.text(max_size=20), min_size=10, max_size=10),
-    st.lists(st.none() | st.text(min_size=1, max_size=20), min_size=3, max_size=3),
+    st.lists(st.none() | st.text(min_size=1, max_size=20), min_size=6, max_size=6),
     st.integers(1, 10_000),
 )
-def test_whatever_is_sent_is_within_the_limits_and_can_be_undone(texts, zones, index):
-    scheme = TopicScheme()
+@example(HIERARCHIES[3], ["o", "s.", "d", "m", "x"], ["_", None, "a.b", None, None, None], 1)
+def test_whatever_is_sent_is_within_the_limits_and_can_be_undone(hierarchy, texts, zones, index):
+    scheme = TopicScheme(hierarchy=hierarchy)
+    levels = hierarchy[1:]
     try:
-        topic = scheme.state_topic(texts[0], tuple(zones), texts[1], texts[2], texts[3], index, texts[4])
+        topic = scheme.state_topic(texts[0], tuple(zones[: len(levels)]), *texts[1:4], index, texts[4])
     except EventRefused:
         return
     made = AwsIotConnector(ConnectorOptions(**GOOD), name="aws")
@@ -723,14 +801,14 @@ def test_whatever_is_sent_is_within_the_limits_and_can_be_undone(texts, zones, i
     try:
         shaped = shaper.shape(Message(topic, b"{}", "state", 1, True), 1)
     except Rejected:
-        assert len(topic.encode()) > 200  # folding shortens by nothing but slashes
+        assert len(topic.encode()) + 2 * topic.count(".") > 256  # folding makes nothing longer but a '.' in a value
         return
-    assert shaped.topic.count("/") == 7
+    assert shaped.topic.count("/") <= 7
     assert len(shaped.topic.encode()) <= 256
     assert not shaped.retain
-    plain = Template(AwsIotConnector.default_topic, (*STATE_NAMES, *scheme.hierarchy[1:])).inverse(shaped.topic)
+    plain = default_template(scheme).inverse(shaped.topic)
     again = scheme.state_topic(
-        plain["org"], (plain["building"], plain["level"], plain["area"]), plain["system"], plain["driver"],
+        plain["org"], tuple(plain[level] for level in levels), plain["system"], plain["driver"],
         plain["module"], int(plain["index"]), plain["state"],
     )  # fmt: skip
     assert again == topic
@@ -778,13 +856,124 @@ async def test_metadata_as_reported_state(authority, pair):
     assert [m.topic for m in twin.messages if not m.topic.startswith("$aws/")] == ["t"]
 
 
+def shadow_updates(twin) -> list[object]:
+    """What was told, in order."""
+    return [json.loads(m.payload)["state"]["reported"] for m in twin.messages if m.topic.endswith("/update")]
+
+
+async def test_a_key_that_is_gone_is_told_as_null_beside_the_others(authority, pair):
+    async with AwsIotTwin(authority) as twin:
+        it = connector(twin, pair, shadow="places", shadow_thing="hq")
+        await it.open()
+        told = ['{"a":1,"at":{"x":1,"y":{"z":2}},"b":[1]}', '{"at":{"y":3},"b":{"c":1}}', '{"at":4}', "", '{"a":5}']
+        for text in told:
+            await it.send([meta("s", text.encode())])
+        await it.close()
+    assert [update["s"] for update in shadow_updates(twin)] == [
+        None,  # what an earlier process has told is not known
+        {"a": 1, "at": {"x": 1, "y": {"z": 2}}, "b": [1]},
+        {"a": None, "at": {"x": None, "y": 3}, "b": {"c": 1}},
+        {"at": 4, "b": None},
+        None,
+        {"a": 5},
+    ]
+    assert twin.shadows.documents["hq", "places"] == {"reported": {"s": {"a": 5}}}
+
+
+documents = st.recursive(
+    st.integers(0, 3), lambda parts: st.dictionaries(st.sampled_from("abc"), parts, min_size=1), max_leaves=8
+)
+
+
+@settings(max_examples=examples(60))
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), documents, max_size=3), min_size=1, max_size=6))
+def test_a_shadow_becomes_what_it_is_told_whatever_it_was(entities):
+    async def run() -> None:
+        shadows = Shadows(AwsLimits())
+        shadow = Shadow("classic", "hq", seconds=1, rate=0)
+
+        async def publish(topic: str, payload: bytes) -> None:
+            answer = shadows.ask("hq", None, "update", payload)
+            shadow.heard(f"{topic}/accepted", answer.body)
+
+        for entity in entities:
+            await shadow.send([meta("s", json.dumps(entity).encode())], publish)
+            assert shadows.documents["hq", None]["reported"].get("s", {}) == entity
+
+    asyncio.run(run())
+
+
+async def test_metadata_that_is_too_large_leaves_what_is_there_alone(authority, pair):
+    good = b'{"name":"good","old":1}'
+    async with AwsIotTwin(authority, limits=QUICK) as twin:
+        for payload in (good, None):  # None: an earlier process has told it
+            it = connector(twin, pair, shadow="places", shadow_thing="hq")
+            await it.open()
+            if payload:
+                await it.send([meta("s", payload)])
+            with pytest.raises(PartialDelivery):
+                await it.send([meta("s", b'{"name":"%s"}' % (b"n" * 9000))])
+            assert twin.shadows.documents["hq", "places"] == {"reported": {"s": json.loads(good)}}
+            await it.close()
+
+
+async def test_an_answer_to_somebody_else_is_none_to_us(authority, pair):
+    async with AwsIotTwin(authority) as twin:
+        twin.delay = 0.05
+        its = [connector(twin, pair, client_id=name, shadow="places", shadow_thing="hq") for name in ("one", "two")]
+        for it in its:
+            await it.open()
+        large = b'{"name":"%s"}' % (b"n" * 5000)
+        results = await asyncio.gather(
+            its[0].send([meta("a", large)]), its[1].send([meta("b", large)]), return_exceptions=True
+        )
+        for it in its:
+            await it.close()
+    kept = twin.shadows.documents["hq", "places"]["reported"]
+    assert [name in kept for name in "ab"] == [result is None for result in results]
+
+
+@pytest.mark.parametrize("tight", [False, True])
+async def test_nothing_is_received_but_answers(authority, pair, tight):
+    """And a policy for the two is enough."""
+    topic, arn = "$aws/things/hq/shadow/name/places/update", "arn:aws:iot:eu-west-1:123456789012:"
+    answers = {
+        f"iot:{action}": [f"{arn}{what}/{topic}/{word}" for word in ("accepted", "rejected")]
+        for action, what in (("Subscribe", "topicfilter"), ("Receive", "topic"))
+    }
+    allowed = {"iot:Connect": "*", "iot:Publish": f"{arn}topic/{topic}", **(answers if tight else {"iot:*": "*"})}
+    statements = [{"Effect": "Allow", "Action": action, "Resource": on} for action, on in allowed.items()]
+    async with AwsIotTwin(authority, policy={"Version": "2012-10-17", "Statement": statements}) as twin:
+        it = connector(twin, pair, shadow="places", shadow_thing="hq")
+        heard = []
+        take = it._shadow.heard
+        it._shadow.heard = lambda topic, payload: (heard.append(topic.rpartition("/")[2]), take(topic, payload))
+        await it.open()
+        for n in range(3):
+            await it.send([meta("s", b'{"n":%d}' % n)])
+        with pytest.raises(PartialDelivery):
+            await it.send([meta("s", b'{"n":{"n":{"n":{"n":{"n":{"n":{"n":{"n":1}}}}}}}}')])
+        await it.close()
+    assert heard == ["accepted"] * 4 + ["rejected"]
+
+
+@pytest.mark.parametrize("rate", [100, 10])
+def test_requests_to_a_shadow_and_their_answers_are_part_of_what_a_connection_may_carry(rate):
+    plain = ConnectorOptions(**GOOD, messages_per_second=rate)
+    options = ConnectorOptions(**GOOD, messages_per_second=rate, shadow="places")
+    assert (shadow_rate(plain), limits_of(plain).messages_per_second) == (0, rate)
+    assert (shadow_rate(options), limits_of(options).messages_per_second) == (0.2 * rate, 0.6 * rate)
+
+
 async def test_a_thing_for_each_entity(authority, pair):
     async with AwsIotTwin(authority) as twin:
         it = connector(twin, pair, shadow="classic", shadow_thing="{org}-{id}")
         await it.open()
         await it.send([meta(f"sys-{n}", b'{"name":"%d"}' % n) for n in range(15)])
         await it.close()
+    assert not twin.refused
     assert len(twin.shadows.documents) == 15
+    assert not it._shadow._things, "things are remembered for ever"
     assert twin.shadows.documents["org-acme-sys-3", None] == {"reported": {"name": "3"}}
 
 

@@ -14,6 +14,8 @@ from northbound import NotConnected, Outgoing, PartialDelivery, Rejected
 from northbound.testing.twins.authority import Authority
 from northbound.testing.twins.aws_iot import AwsIotTwin
 from northbound_aws_iot import AwsIotConnector, ConnectorOptions
+from northbound_aws_iot import connector as aws_connector
+from northbound_aws_iot.link import SdkFailure
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +117,19 @@ async def test_a_server_that_never_answers(authority, pair, capfd, first):
         async with asyncio.timeout(5):
             await it.close()
     assert capfd.readouterr().err == ""
+
+
+async def test_a_server_that_does_not_answer_the_question_why_either(authority, pair, monkeypatch):
+    monkeypatch.setattr(aws_connector, "_DIAGNOSIS_SECONDS", 0.1)
+
+    async def silent(reader, writer) -> None:
+        await asyncio.Event().wait()
+
+    async with listening(silent) as port:
+        it = connector(authority, pair, port)
+        error = SdkFailure("cannot connect", "AWS_IO_SOCKET_CLOSED")
+        async with asyncio.timeout(10):
+            assert await it._better(error) is error
 
 
 async def test_a_server_that_is_no_mqtt(authority, pair):

@@ -147,10 +147,15 @@ def _own(instance: ConnectorInstance) -> Iterator[tuple[str, str, str]]:
 
 
 def _templates(connector: ConnectorInstance, configuration: Configuration) -> Iterator[tuple[str, str, str]]:
-    """Find templates that put two values at one topic."""
+    """Find templates that put two values at one topic, the connector's own among them."""
     zones = configuration.site.scheme.hierarchy[1:]
-    for key, names in (("topic", (*STATE_NAMES, *zones)), ("metadata_topic", METADATA_NAMES)):
-        text = getattr(connector.options, key)
+    made = connector.create()
+    for key, default, names in (
+        ("topic", made.default_topic, (*STATE_NAMES, *zones)),
+        ("metadata_topic", made.default_metadata_topic, METADATA_NAMES),
+    ):
+        own = getattr(connector.options, key)
+        text = own or default
         if text is None:
             continue
         template = Template(text, names)
@@ -158,6 +163,6 @@ def _templates(connector: ConnectorInstance, configuration: Configuration) -> It
             left_out = ", ".join(f"{{{name}}}" for name in names if name not in template.fields and name != "root")
             yield (
                 f"connectors.{connector.name}.{key}",
-                f"leaves out {left_out}: different values may share a topic",
-                "add them where both can occur",
+                f"{'' if own else f'the default {text!r} '}leaves out {left_out}: different values may share a topic",
+                "add them where both can occur" if own else f'set {key} = "…" with them, where both can occur',
             )

@@ -15,7 +15,7 @@ import click
 from msgspec import Struct, structs
 from rich.text import Text
 
-from northbound import ConfigurationError, Connector, DeliveryError, Problem, Rejected, Unauthorised
+from northbound import ConfigurationError, Connector, DeliveryError, NotConnected, Problem, Rejected, Unauthorised
 from northbound.administration import is_running
 from northbound.admission import IssuerOptions
 from northbound.api.jwks import JwksError, fetch
@@ -29,6 +29,8 @@ from northbound.registry import Registry
 from northbound.status import CredentialStatus
 
 _CLOSE_SECONDS: Final = 5.0
+#: How long a connection is watched: whoever has lost it to us is back by then, and ends ours.
+_WATCHED_SECONDS: Final = 1.5
 
 
 class Answer(Struct, frozen=True):
@@ -63,6 +65,9 @@ def check(config: str, timeout: timedelta, *, connect: bool, as_json: bool) -> i
     destinations are tried as well: what was tried, what it answered, how long that took, and the likely cause. So are
     the addresses where issuers of tokens publish their keys.
 
+    Trying signs in with the service's own id, as the service will. Where it runs already, most brokers end its
+    connection for a moment; it comes back by itself, and what waits meanwhile is delivered then.
+
     \b
     northbound check northbound.toml
     northbound check northbound.toml --connect --timeout 5s
@@ -79,12 +84,13 @@ def check(config: str, timeout: timedelta, *, connect: bool, as_json: bool) -> i
     if not as_json:
         _report(config, problems, found, configuration)
     if connect and configuration is not None:
-        if is_running(configuration.store.path):
+        running = is_running(configuration.store.path)
+        if running:
             note(
                 "the service runs with this store: a destination that allows one connection for each client id will "
                 "hang up on it for a moment, and a file that it writes is locked"
             )
-        answers = asyncio.run(_try_all(configuration, seconds, quiet=as_json))
+        answers = asyncio.run(_try_all(configuration, seconds, running=running, quiet=as_json))
     elif connect and not as_json:
         note("nothing was connected to: the configuration must load first")
     bad = bool(problems) or not all(answer.ok for answer in answers)
@@ -126,9 +132,9 @@ def _report(
         say(f"  API         {exposure.sentence(configuration.api)}")
 
 
-async def _try_all(configuration: Configuration, seconds: float, *, quiet: bool) -> list[Answer]:
+async def _try_all(configuration: Configuration, seconds: float, *, running: bool, quiet: bool) -> list[Answer]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_try(instance, seconds)) for instance in configuration.connectors]
+        tasks = [group.create_task(_try(instance, seconds, running=running)) for instance in configuration.connectors]
         issuers = {} if configuration.api is None else configuration.api.auth.issuers
         tasks += [
             group.create_task(_try_keys(name, issuer.jwks_url, issuer, seconds))
@@ -141,10 +147,11 @@ async def _try_all(configuration: Configuration, seconds: float, *, quiet: bool)
     return [task.result() for task in tasks]
 
 
-async def _try(instance: ConnectorInstance, seconds: float) -> Answer:
-    """Open one destination and close it."""
+async def _try(instance: ConnectorInstance, seconds: float, *, running: bool) -> Answer:
+    """Open one destination, see whether the connection lasts, and close it."""
     started = time.monotonic()
     error: Exception | None = None
+    lost: Exception | None = None
     destination = instance.name
     connector: Connector | None = None
     told: list[str] = []
@@ -159,6 +166,12 @@ async def _try(instance: ConnectorInstance, seconds: float) -> Answer:
         error = raised
     took = round(time.monotonic() - started, 3)
     if connector is not None:
+        if error is None:
+            lost = await _lost(connector)
+        if running and lost is not None:
+            told.append(f"then hung up, since the service that runs signed in again: {_words(lost, seconds)}")
+            lost = None
+        error = error or lost
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await connector.close()
@@ -176,7 +189,24 @@ async def _try(instance: ConnectorInstance, seconds: float) -> Answer:
     if error is None:
         return answer
     own = None if connector is None else _explained(connector, error)
+    if error is lost:
+        words = f"it answers, and ends the connection: {_words(error, seconds)}"
+        return structs.replace(answer, error=words, cause=own or _cause(error) or _RIVAL)
     return structs.replace(answer, error=_words(error, seconds), cause=own or _cause(error))
+
+
+async def _lost(connector: Connector) -> Exception | None:
+    """Watch an open connection for a moment; returns why it is lost, if it is."""
+    if type(connector).lost is Connector.lost:  # it has none
+        return None
+    try:
+        async with asyncio.timeout(_WATCHED_SECONDS):
+            await connector.lost()
+    except TimeoutError:
+        return None
+    except Exception as raised:  # noqa: BLE001 - a third party's connector may raise anything
+        return raised
+    return NotConnected("the connection was lost")
 
 
 async def _try_keys(name: str, url: str, issuer: IssuerOptions, seconds: float) -> Answer:
@@ -220,6 +250,9 @@ def _words(error: Exception, seconds: float) -> str:
     return f"the connector failed: {type(error).__name__}: {error}"
 
 
+_RIVAL: Final = (
+    "another client signs in with the same id, the service itself where it runs elsewhere: give each its own"
+)
 #: The likely cause in words, by what stands in the chain of errors; the first that fits is told.
 _CAUSES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (

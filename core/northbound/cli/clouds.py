@@ -101,7 +101,7 @@ class Clouds:
         """Yield (idempotency key, normalised topic, payload); the topic is ``None`` where no inverse gives it."""
         connector = self._classes[kind]
         names = (*STATE_NAMES, *scheme.hierarchy[1:])
-        template = Template(connector.default_topic or "{topic}", names)
+        template = Template(connector.default_topic or "{topic}", names, most_levels=connector.limits.max_topic_levels)
         described = Template(connector.default_metadata_topic or "{root}/{org}/metadata/{id}", METADATA_NAMES)
         decode = msgspec.json.Decoder(_Line).decode
         with (self._folder / f"{kind}.jsonl").open("rb") as file:

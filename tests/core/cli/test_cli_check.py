@@ -10,7 +10,8 @@ import pytest
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.tokens import JwksServer, jwk, key
 
-from northbound import Credential, Unauthorised
+from northbound import Credential, NotConnected, Unauthorised
+from northbound_file import FileConnector
 
 
 def write(site, text: str, mode: int = 0o600):
@@ -103,6 +104,16 @@ def test_warnings_do_not_change_the_status_and_tell_no_secret(cli, site, table, 
     assert "geheim" not in told.out
 
 
+def test_a_default_topic_that_two_values_may_share_is_said(cli, site, monkeypatch):
+    monkeypatch.setattr(FileConnector, "default_topic", "{root}/{org}/{building}/{system}/{state}")
+    write(site, f'{SMALL}[connectors.out]\ntype = "file"\npath = "out.jsonl"\n')
+    [warning] = cli("check", "--json").json["warnings"]
+    assert warning["key"] == "connectors.out.topic"
+    assert "the default '{root}" in warning["message"]
+    assert "leaves out {driver}, {module}, {index}, {level}, {area}: different" in warning["message"]
+    assert "set topic" in warning["remedy"]
+
+
 def test_a_secret_in_a_file_that_others_read(cli, site):
     text = f'{SMALL}[connectors.out]\ntype = "mqtt"\nurl = "mqtts://u:geheim@a.test"\n'
     write(site, text, 0o644)
@@ -188,6 +199,25 @@ def test_connect_where_something_else_answers(cli, site):
         thread.join()
     assert told.status == 1
     assert told.json["destinations"][0]["error"]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_second_client_of_the_same_id_is_found_out(cli, site, monkeypatch, running):
+    async def lost(self):
+        raise NotConnected("session taken over")
+
+    monkeypatch.setattr(FileConnector, "lost", lost)
+    monkeypatch.setattr("northbound.cli.check.is_running", lambda path: running)
+    write(site, f'{SMALL}[connectors.out]\ntype = "file"\npath = "sent.jsonl"\n')
+    told = cli("check", "--connect", "--json")
+    [answer] = told.json["destinations"]
+    if running:
+        assert told.status == 0
+        assert answer["told"] == ["then hung up, since the service that runs signed in again: session taken over"]
+    else:
+        assert told.status == 1
+        assert answer["error"] == "it answers, and ends the connection: session taken over"
+        assert "another client signs in with the same id" in answer["cause"]
 
 
 def test_a_connector_that_breaks_its_contract_is_an_answer(cli, site, monkeypatch):

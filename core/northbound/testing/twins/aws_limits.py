@@ -16,8 +16,8 @@ class AwsLimits(Struct, frozen=True, kw_only=True):
     payload: int = 128 * 1024
     #: Maximum Packet Size in CONNACK of version 5, "cannot exceed 128 KB". A2.
     packet: int = 128 * 1024
-    #: "Publish requests per second per connection", in and out, not adjustable; A1. The burst is not published: a
-    #: second's worth is [inferred].
+    #: "Publish requests per second per connection", in and out together, not adjustable; what is above is discarded
+    #: and the connection stays: A1, A7. The burst is not published: a second's worth is [inferred].
     publishes: float = 100.0
     #: "Throughput per second per connection": what is above is delayed. A1.
     throughput: float = 512 * 1024

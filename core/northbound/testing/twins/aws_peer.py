@@ -335,6 +335,8 @@ class AwsPeer(MqttPeer):
     def _answer(self, topic: str, answer: aws_shadow.Answer) -> None:
         verdict = "accepted" if answer.accepted else "rejected"
         self._twin.distribute(Publish(f"{topic}/{verdict}", answer.body, 1))
+        if answer.documents is not None:
+            self._twin.distribute(Publish(f"{topic}/documents", answer.documents, 1))
 
     # -- subscriptions ------------------------------------------------------------------------------------------
 
@@ -390,6 +392,9 @@ class AwsPeer(MqttPeer):
             self._send(Publish(packet.topic, packet.payload, packet.qos, False), max(self._filters.values()))
 
     def _send(self, packet: Publish, qos: int) -> None:
+        if not self._rate.take():  # what is sent out counts too, and is discarded alike: A1
+            self._twin.refuse(self.client_id, "deliver", "more publishes a second, in and out, than a connection may")
+            return
         packet_id = 0
         if packet.qos and qos:
             self._next_id = packet_id = self._next_id % 65_535 + 1

@@ -16,10 +16,11 @@ TOPIC: Final = re.compile(r"\$aws/things/([^/]{1,128})/shadow(?:/name/([^/]+))?/
 
 
 class Answer(NamedTuple):
-    """What is published in answer: to ``…/accepted`` or ``…/rejected``."""
+    """What is published in answer: to ``…/accepted`` or ``…/rejected``, after an update to ``…/documents`` too."""
 
     accepted: bool
     body: bytes
+    documents: bytes | None = None
 
 
 class Shadows:
@@ -68,13 +69,19 @@ class Shadows:
             return refusal(400, wrong, token)
         if "version" in request and request["version"] != self.versions[key]:
             return refusal(409, "Version conflict", token)
+        before = self._state(key)
         merged = _merged(self.documents.get(key, {}), request["state"])
         if len(json.dumps(merged, separators=(",", ":")).encode()) > self._limits.shadow:
             return refusal(413, "The payload exceeds the maximum size allowed", token)
         self.documents[key] = merged
         self.versions[key] += 1
         told = {"state": request["state"], "version": self.versions[key], "timestamp": int(time.time())}
-        return Answer(True, _body(**told, **({"clientToken": token} if token is not None else {})))
+        ours = {"clientToken": token} if token is not None else {}
+        documents = _body(previous=before, current=self._state(key), timestamp=told["timestamp"], **ours)
+        return Answer(True, _body(**told, **ours), documents)
+
+    def _state(self, key: tuple[str, str | None]) -> dict[str, Any]:
+        return {"state": self.documents.get(key, {}), "version": self.versions[key]}
 
     def _wrong(self, request: Any) -> str | None:
         if not isinstance(request, dict) or not isinstance(request.get("state"), dict):
