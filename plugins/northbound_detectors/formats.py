@@ -76,8 +76,10 @@ _PEM: Final = (
     rf"{_PEM_BEGIN}(?:[^-]|-[^-])*-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|{_PEM_BEGIN}[\sA-Za-z0-9+/=\\:,]*"
 )
 
-#: Each text with one of these forms holds one of these, whatever the case.
-LITERALS: Final = (".", "-----begin", "bearer", "basic", *_HEADERS, *_STARTS, *_WEBHOOK_HOSTS)
+#: Each text with one of these forms holds one of these, whatever the case, or what :data:`PATTERNS` say.
+LITERALS: Final = ("-----begin", "bearer", "basic", *_HEADERS, *_STARTS, *_WEBHOOK_HOSTS)
+#: A number and a sentence hold a full stop; an API key, too.
+PATTERNS: Final = (r"[0-9a-f]{32}\.",)
 
 
 def finders() -> tuple[Finder, ...]:

@@ -77,13 +77,16 @@ class Literals:
         for place, detector in enumerate(detectors):
             if not detector.literals:
                 self.always |= 1 << place
+                continue
             for literal in detector.literals:
                 self._add(re2.escape(literal.encode()), 1 << place)
+            for pattern in detector.literal_patterns:
+                self._add(pattern.encode(), 1 << place)
         self.every = (1 << len(detectors)) - 1
         self._hidden = 1 << len(detectors)
         self._foreign = self._hidden << 1
-        for pattern in HIDING:
-            self._add(pattern, self._hidden)
+        for hiding in HIDING:
+            self._add(hiding, self._hidden)
         self._add(_NON_ASCII, self._foreign)
         try:
             self._set.Compile()
