@@ -202,7 +202,10 @@ class _Walk:
             return self._in_place(replaced.whole)
         if not number or any(rule.kind != "generalise" for rule, _ in replaced.acts):
             return replaced.text
-        coarse = nested_json(replaced.text)  # a number stays one
+        try:
+            coarse = nested_json(replaced.text)  # a number stays one
+        except ValueError:  # a mask
+            return replaced.text
         return float(coarse) if isinstance(coarse, Decimal) and isinstance(value, float) else coarse
 
 
