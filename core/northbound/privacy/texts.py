@@ -21,13 +21,15 @@ import re2
 from northbound.errors import EventRefused
 from northbound.privacy.actions import Action, Form
 from northbound.privacy.detector import Detector
-from northbound.privacy.plain import HIDING, is_common, plain
+from northbound.privacy.plain import HIDING, Disguised, is_common, plain, rounds
 from northbound.privacy.rules import Rule
 
 #: A detector that gives more matches than this and the characters of a text has lost its way.
 _MOST_SPANS: Final = 1000
 #: Longer numbers Python does not turn into an ``int``.
 _MOST_DIGITS: Final = 4000
+#: So much of a text shows whether it begins like a document in disguise.
+_BEGINNING: Final = 100
 _NON_ASCII: Final = rb"[\x80-\xff]"
 
 
@@ -307,6 +309,33 @@ def nested_json(text: str) -> Any:
         return json.loads(text, parse_float=Decimal, parse_int=_whole, object_pairs_hook=_members)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise ValueError("not JSON") from error
+
+
+def hidden_json(text: str) -> Any:
+    """Return the object or array that ``text`` is when it is decoded; raises ``ValueError`` where it is none."""
+    if not _may_open(text):
+        raise ValueError("not JSON")
+    for form in rounds(text):
+        if form.lstrip()[:1] in ("{", "["):
+            try:
+                return nested_json(form)
+            except ValueError:
+                continue
+    raise ValueError("not JSON")
+
+
+def _may_open(text: str) -> bool:
+    """Whether ``text`` may begin with a brace or bracket that is encoded, or with what nobody sees before one."""
+    first = text.lstrip()[:1]
+    if first.isalnum() or (first.isascii() and first.isprintable() and first not in "{[%&\\"):
+        return False  # as nearly every text is
+    beginning = text[:_BEGINNING]
+    try:
+        shown = plain(beginning)
+    except Disguised:
+        return True
+    # The last escape may have been cut.
+    return (beginning if shown is None else shown.text).lstrip()[:1] in ("", "{", "[", "%", "&", "\\")
 
 
 def _whole(digits: str) -> int | Decimal:

@@ -13,7 +13,7 @@ from northbound.errors import EventRefused
 from northbound.privacy.paths import Cursor
 from northbound.privacy.plain import plain
 from northbound.privacy.rules import Rule
-from northbound.privacy.texts import Dropped, Repeated, Texts, apart, nested_json
+from northbound.privacy.texts import Dropped, Repeated, Texts, apart, hidden_json, nested_json
 
 #: JSON in a string in JSON in a string …: deeper than this it is looked at as text.
 _DEEPEST_NESTED: Final = 12
@@ -166,26 +166,26 @@ class _Walk:
         return [item for item in changed if item is not _GONE]
 
     def _string(self, text: str, key: str, cursors: Cursors) -> Any:
-        if text.lstrip()[:1] in ("{", "[", '"') and self._nested < _DEEPEST_NESTED:
+        if not text[:1].isalnum() and self._nested < _DEEPEST_NESTED:
             here = self._here(cursors)
             if not any(rule.whole for rule in here) and (here or not self._all_here(cursors)):
-                try:
-                    inner = nested_json(text)
-                except ValueError:
-                    pass
-                else:
-                    return self._inside(text, inner, key, cursors)
+                inner, plainly = _document(text)
+                if inner is not None:
+                    changed = self._inside(inner, key, cursors)
+                    if changed is not inner:
+                        return changed
+                    if plainly:
+                        return text
         return self._scalar(text, key, cursors)
 
-    def _inside(self, text: str, inner: Any, key: str, cursors: Cursors) -> Any:
+    def _inside(self, inner: Any, key: str, cursors: Cursors) -> Any:
+        """Return the text of a document after the rules; the document itself where nothing has changed."""
         self._nested += 1
         try:
             changed = self.value(inner, key, cursors)
         finally:
             self._nested -= 1
-        if changed is inner:
-            return text
-        return changed if changed is _GONE else _encode(changed).decode()
+        return changed if changed is inner or changed is _GONE else _encode(changed).decode()
 
     def _scalar(self, value: Any, key: str, cursors: Cursors) -> Any:
         """Return a string, a number or a truth value after the rules."""
@@ -207,6 +207,19 @@ class _Walk:
         except ValueError:  # a mask
             return replaced.text
         return float(coarse) if isinstance(coarse, Decimal) and isinstance(value, float) else coarse
+
+
+def _document(text: str) -> tuple[Any, bool]:
+    """Return the document that ``text`` holds, and whether as it stands; ``None`` where it holds none."""
+    if text.lstrip()[:1] in ("{", "[", '"'):
+        try:
+            return nested_json(text), True
+        except ValueError:
+            pass
+    try:
+        return hidden_json(text), False
+    except ValueError:
+        return None, False
 
 
 def plain_key(key: str) -> str:

@@ -146,6 +146,45 @@ def test_numbers_are_looked_at_by_detectors_that_ask_for_them():
     assert after(4711, rule(badge)) == Key(SECRET).hash("4711")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%7B%22badge%22%3A%221234%22%7D",
+        "%257B%2522badge%2522%253A%25221234%2522%257D",
+        "{&quot;badge&quot;:&quot;1234&quot;}",
+        "&#123;&quot;badge&quot;:&quot;1234&quot;}",
+        r"{\"badge\":\"1234\"}",
+        r"{\\\"badge\\\":\\\"1234\\\"}",
+        '\ufeff{"badge":"1234"}',
+        ' \u200b \ufeff[{"badge":"1234"}]',
+        "%20%7B%22badge%22%3A%221234%22%2C%22note%22%3A%22x%5C%22y%22%7D",
+        '\uff5b"badge":"1234"\uff5d',
+        "%5B%22x%22%2C" + "%20" * 100 + "%7B%22badge%22%3A%221234%22%7D%5D",
+        "%0A" * 100 + "%7B%22badge%22%3A%221234%22%7D",
+    ],
+)
+def test_json_in_disguise_is_looked_into(text):
+    under = redact(Under("badge"))
+    for value in (text, {"a": [text]}, json.dumps({"a": text})):
+        once = after(value, under)
+        assert "1234" not in json.dumps(once)
+        assert "badge" in json.dumps(once)
+        assert after(once, under) == once
+    assert "1234" not in after({"a": text}, redact(paths=("$.a..badge",)))["a"]
+
+
+@pytest.mark.parametrize(
+    "text", ["%7B%22desk%22%3A%2212%22%7D", r'{"x\": broken', "%7B%7B%7B", "&amp;", '\ufeff{"desk":1}']
+)
+def test_what_is_disguised_and_holds_no_match_stays_as_it_is(text):
+    assert after({"a": text, "badge": "x"}, redact(Under("badge"))) == {"a": text, "badge": "[redacted]"}
+
+
+def test_an_address_that_is_found_in_no_member_of_a_disguised_document_is_found_in_its_text():
+    across = Pattern(r'"b":"c"', "across", literals=('"b"',))
+    assert after('\ufeff{"b":"c"}', redact(across)) == "\ufeff{[redacted]}"
+
+
 def test_a_coarse_number_stays_a_number_of_its_kind():
     value = {"n": 37, "f": 21.37, "s": "37 people", "t": True, "x": None, "deep": [{"n": 44}]}
     result = written(value, rule(action="generalise", paths=("$",), round=10))
