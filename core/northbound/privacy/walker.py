@@ -17,7 +17,11 @@ from northbound.privacy.texts import Dropped, Repeated, Texts, apart, hidden_jso
 
 #: JSON in a string in JSON in a string …: deeper than this it is looked at as text.
 _DEEPEST_NESTED: Final = 12
-_TELL_NOTHING: Final = frozenset(("content", "data", "id", "raw", "text", "val", "value"))
+_TELL_NOTHING: Final = frozenset(
+    ("content", "current", "data", "default", "id", "new", "old", "previous", "raw", "text", "val", "value")
+)
+#: An object may have an id beside its name: that is no value of the name.
+_VALUE_KEYS: Final = _TELL_NOTHING - {"id"}
 _NAME_KEYS: Final = ("name", "key", "field", "label", "property")
 _LONGEST_NAME: Final = 100
 _NUMBERS: Final = (int, float, Decimal)
@@ -230,9 +234,10 @@ def plain_key(key: str) -> str:
 
 def _named(value: dict[str, Any]) -> str:
     """Return what an object says its value is (``{"name": "password", "value": …}``); nothing where it is no pair."""
-    if "value" in value:
+    keys = {key.casefold(): key for key in value}
+    if not _VALUE_KEYS.isdisjoint(keys):
         for key in _NAME_KEYS:
-            name = value.get(key)
+            name = value.get(keys.get(key, ""))
             if isinstance(name, str) and len(name) <= _LONGEST_NAME:
                 return plain_key(name)
     return ""

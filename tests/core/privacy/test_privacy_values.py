@@ -126,6 +126,29 @@ def test_a_secret_is_found_under_its_key_at_any_depth_and_in_json_in_a_string():
     assert after(["hunter2"], under, state="Password") == ["[redacted]"]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"password": {"current": "hunter2"}},
+        {"password": {"old": "hunter2", "new": ["hunter2"]}},
+        {"password": {"Previous": {"value": "hunter2"}}},
+        {"name": "password", "value": "hunter2"},
+        {"key": "password", "val": "hunter2"},
+        {"Key": "password", "Value": "hunter2"},
+        {"id": 7, "label": "password", "data": [{"content": "hunter2"}]},
+        {"field": "password", "old": "hunter2", "new": "hunter2"},
+    ],
+)
+def test_a_key_that_tells_nothing_inherits_what_its_object_is_called(value):
+    assert "hunter2" not in written(value, redact(Under("password")))
+    assert "hunter2" not in written(json.dumps([value]), redact(Under("password")))
+
+
+@pytest.mark.parametrize("value", [{"name": "password", "id": "sys-7"}, {"password": {"updated": "noon"}}])
+def test_an_id_and_a_key_that_tells_something_do_not(value):
+    assert after(value, redact(Under("password"))) == value
+
+
 @pytest.mark.parametrize("key", ["pass%77ord", "\uff50assword", r"pass\u0077ord", "pass\u200bword"])
 def test_a_status_key_is_shown_to_detectors_in_its_plain_form(key):
     assert after("hunter2", redact(Under("password")), state=key) == "[redacted]"
