@@ -57,6 +57,10 @@ class Action:
         """Return what stands in place of ``found``."""
         raise NotImplementedError
 
+    def leaves(self, text: str, start: int, end: int) -> bool:  # noqa: ARG002 - most leave nothing
+        """Whether the slice of ``text`` is what this action has left of something."""
+        return False
+
     def begin(self, now: int) -> bool:  # noqa: ARG002 - most know no time
         """Take in what time it is (ms since 1970); returns whether what it writes has changed by that."""
         return False
@@ -118,6 +122,13 @@ class Mask(Action):
         if first + last >= len(found):
             first = last = 0
         return f"{found[:first]}{MASKED}{found[len(found) - last :]}"
+
+    def leaves(self, text: str, start: int, end: int) -> bool:
+        """Whether the slice lies within what the rule keeps beside a mask, with a mask there and no space between."""
+        width = len(MASKED)
+        behind = text.find(MASKED, end, start + (self._first or 0) + width)
+        before = text.rfind(MASKED, max(0, end - (self._last or 0) - width), start)
+        return (behind >= 0 and not text[behind - 1].isspace()) or (before >= 0 and not text[before + width].isspace())
 
 
 class Redact(Action):

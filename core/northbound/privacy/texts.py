@@ -151,7 +151,7 @@ class Texts:
                     pieces.allow(matches)
                     continue
                 left = pieces.left(matches)
-                written = [(m.start, m.end, self._written(rule.action, m)) for m in left] if rule.replaces else []
+                written = [(m.start, m.end, self._written(rule.action, m, text)) for m in left] if rule.replaces else []
             except Exception as error:  # noqa: BLE001 - a third party's detector may raise anything, and then nothing goes on
                 raise Withheld(rule, error) from None
             if not left:
@@ -173,7 +173,9 @@ class Texts:
         detectors = [d for d in rule.detectors if mask & self._bits[d] and (d.numbers or not number)]
         return self._matches(text, key, detectors) if detectors else []
 
-    def _written(self, action: Action, match: Match) -> str:
+    def _written(self, action: Action, match: Match, text: str) -> str:
+        if action.leaves(text, match.start, match.end):
+            return text[match.start : match.end]
         return action.text(match.text, match.canonical, match.detector, form=self.form)
 
     def _matches(self, text: str, key: str, detectors: Sequence[Detector]) -> list[Match]:

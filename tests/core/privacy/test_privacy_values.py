@@ -18,6 +18,7 @@ from privacy_rules import (
 )
 
 from northbound.privacy.keys import Key
+from northbound_detectors.ip import Ip, IpOptions
 
 BOB = "bob@example.com"
 HASHED = Key(SECRET).hash(BOB)
@@ -206,6 +207,15 @@ def test_what_is_disguised_and_holds_no_match_stays_as_it_is(text):
 def test_an_address_that_is_found_in_no_member_of_a_disguised_document_is_found_in_its_text():
     across = Pattern(r'"b":"c"', "across", literals=('"b"',))
     assert after('\ufeff{"b":"c"}', redact(across)) == "\ufeff{[redacted]}"
+
+
+def test_what_a_mask_has_left_is_left_the_next_time():
+    ip = Ip(IpOptions(), name="ip")
+    masked = rule(ip, action="mask", keep_last=4)
+    assert after("by 2001:db8::1", masked) == after("by ***8::1", masked, redact(ip)) == "by ***8::1"
+    assert after("*** 8::1 ***8::17", masked) == "*** *** ******::17"
+    assert after("1:1::", masked) == after("***:1::", masked) == "***:1::"
+    assert after("by ***2001:db8::1", masked) == "by ******8::1"  # more than it keeps
 
 
 def test_a_coarse_number_stays_a_number_of_its_kind():
