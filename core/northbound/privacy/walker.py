@@ -25,6 +25,9 @@ _VALUE_KEYS: Final = _TELL_NOTHING - {"id"}
 _NAME_KEYS: Final = ("name", "key", "field", "label", "property")
 _LONGEST_NAME: Final = 100
 _NUMBERS: Final = (int, float, Decimal)
+#: A position has two or three numbers.
+_ROW: Final = (2, 3)
+_ROW_KINDS: Final = frozenset((float, Decimal, int))
 _SCALARS: Final = frozenset({type(None), bool, int, float})
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -166,8 +169,26 @@ class _Walk:
         else:
             changed = [self.value(item, key, tuple(c and c.into(i) for c in cursors)) for i, item in enumerate(value)]
         if all(map(operator.is_, changed, value)):
-            return value
+            return self._row(value, key, cursors) if len(value) in _ROW else value
         return [item for item in changed if item is not _GONE]
+
+    def _row(self, value: Sequence[Any], key: str, cursors: Cursors) -> Any:
+        """Return an array of a few decimal numbers after the rules: together they may be what none of them is."""
+        rules = [rule for rule in self._here(cursors) if rule.detects]
+        kinds = [type(item) for item in value]
+        if not rules or not _ROW_KINDS.issuperset(kinds) or kinds.count(int) > len(kinds) - 2:
+            return value
+        replaced = self._texts.apply(_encode(value).decode()[1:-1], key, rules, number=True)
+        if replaced is None:
+            return value
+        self._acts += replaced.acts
+        if replaced.whole is not None:
+            return self._in_place(replaced.whole)
+        try:
+            coarse = nested_json(f"[{replaced.text}]")  # numbers stay some
+        except ValueError:
+            return replaced.text
+        return [float(item) if isinstance(item, Decimal) and float in kinds else item for item in coarse]
 
     def _string(self, text: str, key: str, cursors: Cursors) -> Any:
         if not text[:1].isalnum() and self._nested < _DEEPEST_NESTED:

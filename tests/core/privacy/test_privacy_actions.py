@@ -237,7 +237,14 @@ def test_what_a_detector_found_and_no_number_or_time_is_becomes_a_mask(options, 
 
 
 @pytest.mark.parametrize(
-    "value", ["51°30'26\"N 0°7'39\"W", {"lon": "51.5074N"}, [{"lat": "N 51.5074"}], {"lat": 51.5074}]
+    "value",
+    [
+        "51°30'26\"N 0°7'39\"W",
+        {"lon": "51.5074N"},
+        [{"lat": "N 51.5074"}],
+        {"lat": 51.5074},
+        {"at": [51.5074, 9.3939]},
+    ],
 )
 def test_a_position_that_is_generalised_is_exact_no_more(value):
     detector = Coordinates(None, name="coordinates")

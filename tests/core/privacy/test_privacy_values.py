@@ -209,6 +209,25 @@ def test_an_address_that_is_found_in_no_member_of_a_disguised_document_is_found_
     assert after('\ufeff{"b":"c"}', redact(across)) == "\ufeff{[redacted]}"
 
 
+def test_a_few_numbers_in_an_array_are_looked_at_together():
+    pair = Pattern(r"51\.5074,-0\.1278", "pair", numbers=True)
+    found = redact(pair)
+    for wrap in (lambda row: row, lambda row: {"at": row}, lambda row: [row, 1], json.dumps):
+        assert after(wrap([51.5074, -0.1278]), found) == wrap("[redacted]")
+        assert after(wrap([51.5074, -0.1278, 35.5]), found) == wrap("[redacted],35.5")
+        assert after(wrap([51.5074, -0.1278, 35]), found) == wrap("[redacted],35")
+    others = ([51.5074, -0.1279], [51.5074, 0, 1], [51.5074, -0.1278, 1.5, 2.5], [51.5074], [51.5074, "-0.1278"])
+    for row in (*others, [51, 0], [True, 1.5]):
+        assert after({"at": row}, found) == {"at": row}
+    assert after([51.5074, -0.1278], redact(Pattern("51.*", "of texts"))) == [51.5074, -0.1278]
+    assert after({"at": [51.5074, -0.1278], "b": 1}, redact(pair, scope="key")) == {"b": 1}
+    assert written({"at": [51.5074, -0.1278]}, rule(pair, action="generalise", decimals=1)) == '{"at":[51.5,-0.1]}'
+    assert after("[51.5074, -0.1278]", rule(pair, action="generalise", decimals=1)) == "[51.5,-0.1]"
+    assert after([51.5074, -0.1278], allow(pair), redact(pair)) == [51.5074, -0.1278]
+    assert after({"at": [51.5074, -0.1278]}, redact(pair, paths=("$.at",))) == {"at": "[redacted]"}
+    assert after({"at": [51.5074, -0.1278]}, redact(pair, paths=("$.at[0]",))) == {"at": [51.5074, -0.1278]}
+
+
 def test_what_a_mask_has_left_is_left_the_next_time():
     ip = Ip(IpOptions(), name="ip")
     masked = rule(ip, action="mask", keep_last=4)
