@@ -5,7 +5,6 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any, Final
 
 import re2
@@ -113,9 +112,16 @@ def _jwt() -> Finder:
 
 def _header(part: str) -> tuple[int, int] | None:
     """Return where in ``part`` a header begins, which goes to its end, and of how many parts the token is."""
-    for beginning in islice(_BEGINNING.finditer(part), _MOST_BEGINNINGS):
-        if count := _parts(part[beginning.start() :]):
-            return beginning.start(), count
+    if len(part) < _SHORTEST_HEADER:
+        return None
+    start = -1
+    for _ in range(_MOST_BEGINNINGS):
+        starts = [at for header in _HEADERS if (at := part.find(header, start + 1)) >= 0]
+        if not starts:
+            break
+        start = min(starts)
+        if count := _parts(part[start:]):
+            return start, count
     return None
 
 
@@ -124,7 +130,10 @@ def _parts(header: str) -> int:
     if len(header) < _SHORTEST_HEADER:
         return 0
     try:
-        decoded: Any = json.loads(binascii.a2b_base64(header.translate(_URL_SAFE) + "=="))
+        text = binascii.a2b_base64(header.translate(_URL_SAFE) + "==")
+        if not text.rstrip().endswith(b"}"):
+            return 0
+        decoded: Any = json.loads(text)
     except (ValueError, RecursionError):
         return 0
     if not isinstance(decoded, dict) or "alg" not in decoded:
@@ -132,7 +141,6 @@ def _parts(header: str) -> int:
     return _JWE if "enc" in decoded else _JWS
 
 
-_BEGINNING: Final = re2.compile("|".join(_HEADERS))
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 
