@@ -74,6 +74,7 @@ class Literals:
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
         options.case_sensitive = False
+        options.log_errors = False
         self._set = re2.Set.SearchSet(options)
         self.always = 0
         for place, detector in enumerate(detectors):
@@ -83,7 +84,10 @@ class Literals:
             for literal in detector.literals:
                 self._add(re2.escape(literal.encode()), 1 << place)
             for pattern in detector.literal_patterns:
-                self._add(pattern.encode(), 1 << place)
+                try:
+                    self._add(pattern.encode(), 1 << place)
+                except re2.error:  # no pattern of RE2: asked about every text
+                    self.always |= 1 << place
         self.every = (1 << len(detectors)) - 1
         self._hidden = 1 << len(detectors)
         self._foreign = self._hidden << 1

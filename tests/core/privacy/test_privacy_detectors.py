@@ -211,6 +211,8 @@ def test_a_pattern_opens_the_search_where_no_literal_stands():
     assert after({"a": "abc.1 1.5"}, acting) == {"a": "[redacted] 1.5"}
     assert after("ABC.1, abc%2E1", redact(found)) == "ABC.1, [redacted]"
     assert after("never ab.1", acting) == "never [redacted]"
+    found.literal_patterns = ("(",)  # none that can be searched for
+    assert after("ab.1", redact(found)) == "[redacted]"
     found.literals = ()  # any text may hold a match
     assert after("ab.1", redact(found)) == "[redacted]"
 
