@@ -56,7 +56,7 @@ _ISO: Final = (
 )
 _ISO_DECIMAL: Final = r"[+-][0-9]{2}\.[0-9]{3,}[+-][0-9]{3}\.[0-9]{3,}"
 _WRITTEN: Final = f"{_ISO}|{_ISO_DECIMAL}|{_DMS}|{_HEMISPHERES}|{_HEMISPHERES_FIRST}"
-_VALUE: Final = rf"\s*({_DECIMAL}|[+-]?[0-9]{{1,3}})\s*"
+_VALUE: Final = rf"\s*((?:[NSEWO]\s?)?(?:{_DECIMAL}|[+-]?[0-9]{{1,3}})(?:\s?[NSEWO])?)\s*"
 _ANGLE: Final = rf"\s*((?:[NSEWOnsewo]\s?)?{_DEGREES}[NSEWOnsewo]?)\s*"
 _LONGEST_VALUE: Final = 64
 _PLACES: Final = 3
@@ -96,7 +96,8 @@ class Coordinates(Detector):
         match = self._value.fullmatch(text) or self._angle.fullmatch(text)
         if match:
             start, end = match.span(1)
-            if not text[start:end].lstrip("+-").replace(".", "").isdigit() or abs(float(text[start:end])) <= 180:
+            digits = text[start:end].strip("NSEWO+- ")
+            if not digits.replace(".", "").isdigit() or float(digits) <= 180:
                 yield _named(text, Found(start, end))
 
     def _rows(self, text: str, key: str) -> Iterator[Found]:

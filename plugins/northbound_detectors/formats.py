@@ -19,11 +19,13 @@ _HEADERS: Final = ("eyJ", "eyA", "ewo", "ew0", "ewk")
 #: ``{"alg":""}`` is no shorter.
 _SHORTEST_HEADER: Final = 14
 _JWS, _JWE = 3, 5
+#: A header may stand behind something else (session-eyJ…), and what is none may begin like one; of those, so many.
+_MOST_BEGINNINGS: Final = 4
 
 #: What begins like this is a secret, if enough of the right characters follow.
 _PREFIXED: Final = (
-    ("AKIA", r"[A-Z0-9]{16}\b"),  # AWS
-    ("ASIA", r"[A-Z0-9]{16}\b"),
+    ("AKIA", r"[A-Z0-9]{16}"),  # AWS
+    ("ASIA", r"[A-Z0-9]{16}"),
     ("AIza", r"[0-9A-Za-z_-]{35}"),  # Google
     ("ya29.", r"[0-9A-Za-z_-]{10}[0-9A-Za-z_.-]*"),
     ("GOCSPX-", r"[0-9A-Za-z_-]{20}[0-9A-Za-z_-]*"),
@@ -48,7 +50,8 @@ _STARTS: Final = tuple(prefix for prefix, _ in _PREFIXED)
 _SHORTEST: Final = 14
 #: Each prefix holds one of these.
 _MARKS: Final = ("_", "-", "AKIA", "ASIA", "AIza", "ya29.", "1//0", "SG.", "hvs.")
-_BY_PREFIX: Final = "|".join(rf"\b{re2.escape(prefix)}{rest}" for prefix, rest in _PREFIXED)
+#: A letter or digit before is a part of another word; an underscore may join two.
+_BY_PREFIX: Final = rf"(?:\b|_)({'|'.join(re2.escape(prefix) + rest for prefix, rest in _PREFIXED)})"
 _AWS: Final = frozenset(("AKIA", "ASIA"))
 #: An AWS secret right behind its key id, as in ``AKIA…:wJalr…``.
 _BEHIND_AWS: Final = r"[ \t:,;/|]+([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+]|$)"
@@ -72,8 +75,10 @@ _PEM: Final = (
     rf"{_PEM_BEGIN}(?:[^-]|-[^-])*-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|{_PEM_BEGIN}[\sA-Za-z0-9+/=\\:,]*"
 )
 
-#: Each text with one of these forms holds one of these, whatever the case.
-LITERALS: Final = (".", "-----begin", "bearer", "basic", *_HEADERS, *_STARTS, *_WEBHOOK_HOSTS)
+#: Each text with one of these forms holds one of these, whatever the case, or what :data:`PATTERNS` say.
+LITERALS: Final = ("-----begin", "bearer", "basic", *_HEADERS, *_STARTS, *_WEBHOOK_HOSTS)
+#: A number and a sentence hold a full stop; an API key, too.
+PATTERNS: Final = (r"[0-9a-f]{32}\.",)
 
 
 def finders() -> tuple[Finder, ...]:
@@ -82,34 +87,53 @@ def finders() -> tuple[Finder, ...]:
 
 
 def _jwt() -> Finder:
-    pattern = re2.compile(rf"(?:^|[^0-9A-Za-z_-])((?:{'|'.join(_HEADERS)})[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]*)+)")
+    pattern = re2.compile(rf"[0-9A-Za-z_-]*(?:{'|'.join(_HEADERS)})[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]*)+")
 
     def find(text: str) -> Iterator[Found]:
         if "." not in text or ("ey" not in text and "ew" not in text):
             return
         for match in pattern.finditer(text):
-            start = match.start(1)
-            parts = match[1].split(".")
+            start = match.start()
+            parts = match[0].split(".")
             skip = 0
             for at, part in enumerate(parts[:-2]):
                 if skip:
                     skip -= 1
-                elif count := _parts(part):
+                elif header := _header(part):
+                    before, count = header
                     kept = parts[at : at + count]
                     if len(kept) == count:
-                        yield Found(start, start + sum(map(len, kept)) + count - 1)
+                        yield Found(start + before, start + sum(map(len, kept)) + count - 1)
                         skip = count - 1
                 start += len(part) + 1
 
     return find
 
 
+def _header(part: str) -> tuple[int, int] | None:
+    """Return where in ``part`` a header begins, which goes to its end, and of how many parts the token is."""
+    if len(part) < _SHORTEST_HEADER:
+        return None
+    start = -1
+    for _ in range(_MOST_BEGINNINGS):
+        starts = [at for header in _HEADERS if (at := part.find(header, start + 1)) >= 0]
+        if not starts:
+            break
+        start = min(starts)
+        if count := _parts(part[start:]):
+            return start, count
+    return None
+
+
 def _parts(header: str) -> int:
     """Return of how many parts the token with this header is; 0 where it is no header."""
-    if len(header) < _SHORTEST_HEADER or not header.startswith(_HEADERS):
+    if len(header) < _SHORTEST_HEADER:
         return 0
     try:
-        decoded: Any = json.loads(binascii.a2b_base64(header.translate(_URL_SAFE) + "=="))
+        text = binascii.a2b_base64(header.translate(_URL_SAFE) + "==")
+        if not text.rstrip().endswith(b"}"):
+            return 0
+        decoded: Any = json.loads(text)
     except (ValueError, RecursionError):
         return 0
     if not isinstance(decoded, dict) or "alg" not in decoded:
@@ -127,10 +151,13 @@ def _prefixed() -> Finder:
         if len(text) < _SHORTEST or not any(mark in text for mark in _MARKS):
             return
         for match in pattern.finditer(text):
-            start, end = match.span()
-            yield Found(start, end)
-            if text[start : start + 4] in _AWS and (secret := behind.match(text[end : end + 50])):
-                yield Found(end + secret.start(1), end + secret.end(1))
+            start, end = match.span(1)
+            if text[start : start + 4] not in _AWS:
+                yield Found(start, end)
+            elif (after := text[end : end + 1]) == "_" or not is_word(after):
+                yield Found(start, end)
+                if secret := behind.match(text[end : end + 50]):
+                    yield Found(end + secret.start(1), end + secret.end(1))
 
     return find
 
@@ -158,7 +185,8 @@ def _api_key() -> Finder:
         for match in pattern.finditer(text):
             start, end = match.span()
             after = text[end : end + 1]
-            if not (start and is_word(text[start - 1])) and not (is_word(after) or after == "-"):
+            before = text[start - 1 : start]
+            if (before == "_" or not is_word(before)) and not (is_word(after) or after == "-"):
                 yield Found(start, end)
 
     return find

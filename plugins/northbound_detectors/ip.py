@@ -42,7 +42,8 @@ class Ip(Detector):
     """IP addresses."""
 
     Config: ClassVar[type[pydantic.BaseModel]] = IpOptions
-    literals = (".", ":")
+    literals = ("::",)
+    literal_patterns = (r":[0-9a-f]*:", r"[0-9]\.[0-9]+\.[0-9]+\.[0-9]")
 
     def __init__(self, config: IpOptions, *, name: str) -> None:
         super().__init__(config, name=name)

@@ -8,7 +8,7 @@ from typing import Any
 import re2
 
 from northbound import Detector, Found
-from northbound_detectors.formats import LITERALS, finders
+from northbound_detectors.formats import LITERALS, PATTERNS, finders
 from northbound_detectors.matching import in_order
 from northbound_detectors.secrets import NAME_IN_TEXT, NAMES, SCHEME, names_credential, secret_in
 
@@ -39,6 +39,7 @@ class Token(Detector):
     """Secrets: tokens, keys and passwords."""
 
     literals = (*LITERALS, *NAMES, *_IN_TEXT)
+    literal_patterns = PATTERNS
     #: A code may be a number.
     numbers = True
 

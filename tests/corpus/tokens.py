@@ -134,6 +134,25 @@ def in_context(rng: Random) -> list[str]:
     ]
 
 
+def joined(rng: Random) -> list[str]:
+    """Return marked tokens that something else is joined to."""
+    jwt = [f"{before}{mark(_jwt(rng))}" for before in ("session-", "id_", "0", "Auth", "sso--", "x.y_") for _ in "123"]
+    keys = [
+        "AK" + "IA" + _some(rng, UPPER, 9) + "EXAMPLE",
+        "ghp" + "_" + "FAKE" + _some(rng, LETTERS_DIGITS, 32),
+        "gl" + "pat-" + "FAKE" + _some(rng, URL_SAFE, 16),
+        "sk" + "_live_" + "FAKE" + _some(rng, LETTERS_DIGITS, 20),
+        f"{_some(rng, HEX, 32)}.{_some(rng, URL_SAFE, 43)}",
+    ]
+    behind = [f"AS{'IA'}{_some(rng, UPPER, 9)}EXAMPLE"]
+    return [
+        *jwt,
+        *(f"{before}{mark(key)}" for key in keys for before in ("key_", "_", "panel-")),
+        *(f"{mark(key)}{after}" for key in behind for after in ("_old", "_1")),
+        f"jwt_{mark(_jwe(rng))}",
+    ]
+
+
 KEYS = (
     "password", "Password", "PASSWORD", "passwd", "pwd", "secret", "client_secret", "clientSecret", "api_key", "apiKey",
     "API_KEY",
@@ -167,6 +186,15 @@ def fill(book: Book) -> None:
         book.true("json-in-string", book.state(JsonText({"pem": pem}), "config"))
     _keyed(book)
     _near(book)
+    counts = {"plain": 12, "embedded": 12, "nested": 6, "array": 4, "object-key": 8, "status-key": 12, "topic": 8}
+    book.spread(counts | {"percent": 4, "zero-width": 4, "json-in-string": 4}, joined(rng))
+    book.misses(
+        (
+            "session-greyJay.local.lan", "survey_eyJ.done.ok", "id_eyJub3RoaW5nIjoxfQ.x.y", "task_live_0123456789ab",
+            "monkey_AKIAIOSFODNN7", "xAKIAIOSFODNN7EXAMPLE7", "_npm_install_in_progress",
+            "key_gitlab-runner.acme.example",
+        )
+    )  # fmt: skip
 
 
 def _keyed(book: Book) -> None:

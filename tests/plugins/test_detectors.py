@@ -1,5 +1,6 @@
 """The built-in detectors: what each finds, what it leaves alone, and what holds for all of them."""
 
+import re
 import time
 from itertools import pairwise
 
@@ -119,6 +120,17 @@ FINDS = [
     ("token", {}, "", f"x {JWT}. And {JWE}, {SPACED}", [JWT, JWE, SPACED]),
     ("token", {}, "", f"eyJub3RoaW5nIjoxfQ.{JWT}", [JWT]),
     ("token", {}, "", "eyJub3RoaW5nIjoxfQ.eyJzdWIiOiIxIn0.abc", []),
+    *(("token", {}, "", f"{before}{JWT}", [JWT]) for before in ("session-", "id_", "0", "KeyJ-", "a.b_", "eyJeyJeyJ")),
+    ("token", {}, "", f"id_{JWE}, eyJub3RoaW5nIjoxfQ.x_{JWT}", [JWE, JWT]),
+    ("token", {}, "", "session-eyJub3RoaW5nIjoxfQ.eyJzdWIiOiIxIn0.abc they.know.it KeyJar.of.all", []),
+    *(
+        ("token", {}, "", f"{before}{key}", [key])
+        for before in ("key_", "_", "key-", "x__")
+        for key in ("AKIAIOSFODNN7EXAMPLE", "ghp_" + "a1" * 18, "sk_live_" + "4e" * 12, API_KEY)
+    ),
+    ("token", {}, "", "AKIAIOSFODNN7EXAMPLE_old", ["AKIAIOSFODNN7EXAMPLE"]),
+    ("token", {}, "", "AKIAIOSFODNN7EXAMPLE_AKIAIOSFODNN7EXAMPLE", ["AKIAIOSFODNN7EXAMPLE"] * 2),
+    ("token", {}, "", "AKIAIOSFODNN7EXAMPLEX xAKIAIOSFODNN7EXAMPLE 9ghp_" + "a1" * 18, []),
     ("token", {}, "", API_KEY, [API_KEY]),
     ("token", {}, "", f"a{API_KEY} {API_KEY}9", []),
     ("token", {}, "", PEM + " end", [PEM]),
@@ -415,7 +427,9 @@ def test_every_match_has_a_literal(kind, text, key):
     detector = make(kind)
     if found(detector, text, key) and detector.literals:
         texts = [ascii_lower(text), ascii_lower(key)]
-        assert any(ascii_lower(literal) in one for literal in detector.literals for one in texts)
+        assert any(ascii_lower(literal) in one for literal in detector.literals for one in texts) or any(
+            re.search(pattern, one) for pattern in detector.literal_patterns for one in texts
+        )
 
 
 def ascii_lower(text):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final, Literal
@@ -13,13 +13,29 @@ from northbound.privacy.keys import Keys
 from northbound.privacy.options import RuleOptions, TimeStep
 
 MASKED: Final = "***"
-_NUMBER: Final = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w]|\.\d)")
+#: A unit may stand right behind; what has digits on both sides of a letter is a name.
+_NUMBER: Final = re.compile(r"(?<![\w.])-?\d++(?:\.\d++)?(?!\.?\d|_)(?![^\W\d_]++[\d_])")
+#: Within what a detector has found, any is one …
+_ANY_NUMBER: Final = re.compile(r"(?:(?<![\w.])-)?\d++(?:\.\d++)?")
+#: … where it is made of decimal numbers: degrees with minutes, addresses and dates are not the sum of theirs.
+_OF_NUMBERS: Final = re.compile(r"(?:[^\W\d_]|[\s°º,;/~!()+-]|\d++\.\d++(?!\.)|(?!0\d)\d++(?![.+-]))*+")
 _JSON_NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _TIME: Final = re.compile(
     r"(?<!\d)(?P<year>\d{4})-(?P<month>0[1-9]|1[0-2])-(?P<day>[0-3]\d)"
-    r"(?:(?P<t>[Tt ])(?P<hour>[0-2]\d):(?P<minute>[0-5]\d)(?::(?P<second>[0-6]\d)(?P<fraction>[.,]\d+)?)?)?"
+    r"(?:(?P<t>[Tt ])(?P<hour>[0-2]\d):(?P<minute>[0-5]\d)(?::(?P<second>[0-6]\d)(?:[.,]\d+)?)?"
+    r"(?P<zone>[ ]?[+-]\d{2}:?\d{2})?)?"
 )
-_EPOCH: Final = re.compile(r"\d{9,14}(?:\.\d+)?")
+_BASIC_TIME: Final = re.compile(
+    r"(?<!\d)(?P<year>\d{4})(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d)"
+    r"(?P<t>[Tt])(?P<hour>[0-2]\d)(?P<minute>[0-5]\d)(?:(?P<second>[0-6]\d)(?:[.,]\d+)?)?(?P<zone>[+-]\d{4})?(?!\d)"
+)
+#: What of a time in another form can be told: the clock.
+_CLOCK: Final = re.compile(
+    r"(?:(?<![\w:.+])|(?<=\d[Tt]))(?P<hour>[0-2]?\d):(?P<minute>[0-5]\d)(?::(?P<second>[0-6]\d)(?:[.,]\d+)?)?(?![\d:])"
+)
+_EPOCH: Final = re.compile(r"(?<![\w.+-])\d{9,14}(?:\.\d++)?(?!\w|\.\d)")
+_FORMS: Final = (_TIME, _BASIC_TIME, _CLOCK, _EPOCH)
+_TIMES: Final = re.compile("|".join(re.sub(r"\?P<\w+>", "?:", form.pattern) for form in _FORMS))
 #: Numbers of seconds since 1970 are below this (the year 5138), numbers of milliseconds above it (1973).
 _SECONDS_BELOW: Final = 10**11
 _MOST_DIGITS: Final = 30
@@ -40,6 +56,10 @@ class Action:
     def text(self, found: str, canonical: str | None, detector: Detector | None, *, form: Form = "value") -> str:
         """Return what stands in place of ``found``."""
         raise NotImplementedError
+
+    def leaves(self, text: str, start: int, end: int) -> bool:  # noqa: ARG002 - most leave nothing
+        """Whether the slice of ``text`` is what this action has left of something."""
+        return False
 
     def begin(self, now: int) -> bool:  # noqa: ARG002 - most know no time
         """Take in what time it is (ms since 1970); returns whether what it writes has changed by that."""
@@ -103,6 +123,13 @@ class Mask(Action):
             first = last = 0
         return f"{found[:first]}{MASKED}{found[len(found) - last :]}"
 
+    def leaves(self, text: str, start: int, end: int) -> bool:
+        """Whether the slice lies within what the rule keeps beside a mask, with a mask there and no space between."""
+        width = len(MASKED)
+        behind = text.find(MASKED, end, start + (self._first or 0) + width)
+        before = text.rfind(MASKED, max(0, end - (self._last or 0) - width), start)
+        return (behind >= 0 and not text[behind - 1].isspace()) or (before >= 0 and not text[before + width].isspace())
+
 
 class Redact(Action):
     """A placeholder."""
@@ -130,33 +157,52 @@ class Generalise(Action):
         self._decimals = options.decimals
         self._time = options.time
         self._numbers = self._round is not None or self._buckets is not None or self._decimals is not None
+        self._detects = bool(options.detect)
 
     def text(self, found: str, canonical: str | None, detector: Detector | None, *, form: Form = "value") -> str:  # noqa: ARG002
-        """Return ``found`` with every time and number in it made coarser."""
+        """Return ``found`` with every time and number in it made coarser; a mask where something else was detected."""
+        measures = list(self.measures(found))
+        if self._detects and not self._are_all(found, measures):
+            return MASKED
         pieces: list[str] = []
         done = 0
-        for start, end in self.measures(found):
+        for start, end in measures:
             pieces += (found[done:start], self._coarser(found[start:end]))
             done = end
         return "".join((*pieces, found[done:]))
+
+    def _are_all(self, found: str, measures: Sequence[tuple[int, int]]) -> bool:
+        """Whether ``measures`` are what ``found`` says."""
+        if not measures or measures == [(0, len(found))]:
+            return bool(measures)
+        if self._time is not None:
+            times = [found[start:end] for start, end in measures if _TIMES.fullmatch(found, start, end)]
+            if times:
+                return self._time in ("minute", "hour", "day") or not any(map(_CLOCK.fullmatch, times))
+        return _OF_NUMBERS.fullmatch(found) is not None
 
     def measures(self, text: str) -> Iterator[tuple[int, int]]:
         """Give where in ``text`` the times and numbers are that it makes coarser."""
         if (self._time is not None and _EPOCH.fullmatch(text)) or (self._numbers and _JSON_NUMBER.fullmatch(text)):
             yield 0, len(text)
             return
-        times = [match.span() for match in _TIME.finditer(text)] if self._time is not None else []
+        times = [match.span() for match in _TIMES.finditer(text)] if self._time is not None else []
         if times or not self._numbers:
             yield from times
         else:
-            yield from (match.span() for match in _NUMBER.finditer(text))
+            pattern = _ANY_NUMBER if self._detects else _NUMBER
+            yield from (match.span() for match in pattern.finditer(text))
 
     def _coarser(self, written: str) -> str:
         if self._time is not None:
             if _EPOCH.fullmatch(written):
                 return self._coarse_epoch(written)
-            if (time := _TIME.fullmatch(written)) is not None:
-                return self._coarse_time(time)
+            if time := _TIME.fullmatch(written):
+                return self._coarse_time(time, "-", ":")
+            if time := _BASIC_TIME.fullmatch(written):
+                return self._coarse_time(time, "", "")
+            if time := _CLOCK.fullmatch(written):
+                return self._coarse_clock(time, ":")
         return self._coarse(written)
 
     def _coarse(self, written: str) -> str:
@@ -196,17 +242,21 @@ class Generalise(Action):
             del zero["minute"]
         return moment.replace(**zero)
 
-    def _coarse_time(self, match: re.Match[str]) -> str:
+    def _coarse_time(self, match: re.Match[str], dash: str, colon: str) -> str:
         """Return a written time at the beginning of its step, in its own form and zone."""
         at = _STEPS.index(self._time or "minute")
         month = match["month"] if at >= _STEPS.index("month") else "01"
         day = match["day"] if at >= _STEPS.index("day") else "01"
-        text = f"{match['year']}-{month}-{day}"
+        text = f"{match['year']}{dash}{month}{dash}{day}"
         if match["t"] is None:
             return text
+        return f"{text}{match['t']}{self._coarse_clock(match, colon)}{match['zone'] or ''}"
+
+    def _coarse_clock(self, match: re.Match[str], colon: str) -> str:
+        at = _STEPS.index(self._time or "minute")
         hour = match["hour"] if at >= _STEPS.index("hour") else "00"
         minute = match["minute"] if at >= _STEPS.index("minute") else "00"
-        return f"{text}{match['t']}{hour}:{minute}" + ("" if match["second"] is None else ":00")
+        return f"{hour}{colon}{minute}" + ("" if match["second"] is None else f"{colon}00")
 
 
 class Measures(Detector):

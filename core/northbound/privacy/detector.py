@@ -37,6 +37,9 @@ class Detector:
     #: Every text with a match holds at least one of these, or its key does, whatever the case (ASCII). They let a
     #: message without any of them pass at once. Empty: any text may hold a match.
     literals: tuple[str, ...] = ()
+    #: Where a match may hold none of the literals, it holds one of these instead: patterns of RE2 over UTF-8, whatever
+    #: the case. For what is told by a common character (a full stop) and what stands around it.
+    literal_patterns: tuple[str, ...] = ()
     #: Whether JSON numbers are looked at too, as the text that JSON writes.
     numbers: bool = False
 

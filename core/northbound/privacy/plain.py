@@ -121,6 +121,18 @@ class Disguised(EventRefused):
 def plain(text: str) -> Plain | None:
     """Return the plain form of ``text``, ``None`` where that is the text itself; raises :class:`Disguised`."""
     layers: list[_Layer] = []
+    after = text
+    for after in _rounds(text, layers):  # noqa: B007 - the last one is what it comes to
+        pass
+    return Plain(after, layers) if layers else None
+
+
+def rounds(text: str) -> Iterator[str]:
+    """Give what ``text`` is after each round of decoding: the escapes within a document belong to the next one."""
+    return _rounds(text, [])
+
+
+def _rounds(text: str, layers: list[_Layer]) -> Iterator[str]:
     before = text
     for _ in range(_ROUNDS):
         changed = False
@@ -135,7 +147,8 @@ def plain(text: str) -> Plain | None:
                 layers.append(layer)
                 before, changed = after, True
         if not changed:
-            return Plain(before, layers) if layers else None
+            return
+        yield before
     raise Disguised("a text is nested in encodings too deeply for the privacy rules")
 
 

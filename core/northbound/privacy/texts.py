@@ -21,13 +21,15 @@ import re2
 from northbound.errors import EventRefused
 from northbound.privacy.actions import Action, Form
 from northbound.privacy.detector import Detector
-from northbound.privacy.plain import HIDING, is_common, plain
+from northbound.privacy.plain import HIDING, Disguised, is_common, plain, rounds
 from northbound.privacy.rules import Rule
 
 #: A detector that gives more matches than this and the characters of a text has lost its way.
 _MOST_SPANS: Final = 1000
 #: Longer numbers Python does not turn into an ``int``.
 _MOST_DIGITS: Final = 4000
+#: So much of a text shows whether it begins like a document in disguise.
+_BEGINNING: Final = 100
 _NON_ASCII: Final = rb"[\x80-\xff]"
 
 
@@ -72,18 +74,25 @@ class Literals:
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
         options.case_sensitive = False
+        options.log_errors = False
         self._set = re2.Set.SearchSet(options)
         self.always = 0
         for place, detector in enumerate(detectors):
             if not detector.literals:
                 self.always |= 1 << place
+                continue
             for literal in detector.literals:
                 self._add(re2.escape(literal.encode()), 1 << place)
+            for pattern in detector.literal_patterns:
+                try:
+                    self._add(pattern.encode(), 1 << place)
+                except re2.error:  # no pattern of RE2: asked about every text
+                    self.always |= 1 << place
         self.every = (1 << len(detectors)) - 1
         self._hidden = 1 << len(detectors)
         self._foreign = self._hidden << 1
-        for pattern in HIDING:
-            self._add(pattern, self._hidden)
+        for hiding in HIDING:
+            self._add(hiding, self._hidden)
         self._add(_NON_ASCII, self._foreign)
         try:
             self._set.Compile()
@@ -146,7 +155,7 @@ class Texts:
                     pieces.allow(matches)
                     continue
                 left = pieces.left(matches)
-                written = [(m.start, m.end, self._written(rule.action, m)) for m in left] if rule.replaces else []
+                written = [(m.start, m.end, self._written(rule.action, m, text)) for m in left] if rule.replaces else []
             except Exception as error:  # noqa: BLE001 - a third party's detector may raise anything, and then nothing goes on
                 raise Withheld(rule, error) from None
             if not left:
@@ -168,7 +177,9 @@ class Texts:
         detectors = [d for d in rule.detectors if mask & self._bits[d] and (d.numbers or not number)]
         return self._matches(text, key, detectors) if detectors else []
 
-    def _written(self, action: Action, match: Match) -> str:
+    def _written(self, action: Action, match: Match, text: str) -> str:
+        if action.leaves(text, match.start, match.end):
+            return text[match.start : match.end]
         return action.text(match.text, match.canonical, match.detector, form=self.form)
 
     def _matches(self, text: str, key: str, detectors: Sequence[Detector]) -> list[Match]:
@@ -304,6 +315,33 @@ def nested_json(text: str) -> Any:
         return json.loads(text, parse_float=Decimal, parse_int=_whole, object_pairs_hook=_members)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise ValueError("not JSON") from error
+
+
+def hidden_json(text: str) -> Any:
+    """Return the object or array that ``text`` is when it is decoded; raises ``ValueError`` where it is none."""
+    if not _may_open(text):
+        raise ValueError("not JSON")
+    for form in rounds(text):
+        if form.lstrip()[:1] in ("{", "["):
+            try:
+                return nested_json(form)
+            except ValueError:
+                continue
+    raise ValueError("not JSON")
+
+
+def _may_open(text: str) -> bool:
+    """Whether ``text`` may begin with a brace or bracket that is encoded, or with what nobody sees before one."""
+    first = text.lstrip()[:1]
+    if first.isalnum() or (first.isascii() and first.isprintable() and first not in "{[%&\\"):
+        return False  # as nearly every text is
+    beginning = text[:_BEGINNING]
+    try:
+        shown = plain(beginning)
+    except Disguised:
+        return True
+    # The last escape may have been cut.
+    return (beginning if shown is None else shown.text).lstrip()[:1] in ("", "{", "[", "%", "&", "\\")
 
 
 def _whole(digits: str) -> int | Decimal:

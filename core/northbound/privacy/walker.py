@@ -13,14 +13,21 @@ from northbound.errors import EventRefused
 from northbound.privacy.paths import Cursor
 from northbound.privacy.plain import plain
 from northbound.privacy.rules import Rule
-from northbound.privacy.texts import Dropped, Repeated, Texts, apart, nested_json
+from northbound.privacy.texts import Dropped, Repeated, Texts, apart, hidden_json, nested_json
 
 #: JSON in a string in JSON in a string …: deeper than this it is looked at as text.
 _DEEPEST_NESTED: Final = 12
-_TELL_NOTHING: Final = frozenset(("content", "data", "id", "raw", "text", "val", "value"))
+_TELL_NOTHING: Final = frozenset(
+    ("content", "current", "data", "default", "id", "new", "old", "previous", "raw", "text", "val", "value")
+)
+#: An object may have an id beside its name: that is no value of the name.
+_VALUE_KEYS: Final = _TELL_NOTHING - {"id"}
 _NAME_KEYS: Final = ("name", "key", "field", "label", "property")
 _LONGEST_NAME: Final = 100
 _NUMBERS: Final = (int, float, Decimal)
+#: A position has two or three numbers.
+_ROW: Final = (2, 3)
+_ROW_KINDS: Final = frozenset((float, Decimal, int))
 _SCALARS: Final = frozenset({type(None), bool, int, float})
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -162,30 +169,48 @@ class _Walk:
         else:
             changed = [self.value(item, key, tuple(c and c.into(i) for c in cursors)) for i, item in enumerate(value)]
         if all(map(operator.is_, changed, value)):
-            return value
+            return self._row(value, key, cursors) if len(value) in _ROW else value
         return [item for item in changed if item is not _GONE]
 
+    def _row(self, value: Sequence[Any], key: str, cursors: Cursors) -> Any:
+        """Return an array of a few decimal numbers after the rules: together they may be what none of them is."""
+        rules = [rule for rule in self._here(cursors) if rule.detects]
+        kinds = [type(item) for item in value]
+        if not rules or not _ROW_KINDS.issuperset(kinds) or kinds.count(int) > len(kinds) - 2:
+            return value
+        replaced = self._texts.apply(_encode(value).decode()[1:-1], key, rules, number=True)
+        if replaced is None:
+            return value
+        self._acts += replaced.acts
+        if replaced.whole is not None:
+            return self._in_place(replaced.whole)
+        try:
+            coarse = nested_json(f"[{replaced.text}]")  # numbers stay some
+        except ValueError:
+            return replaced.text
+        return [float(item) if isinstance(item, Decimal) and float in kinds else item for item in coarse]
+
     def _string(self, text: str, key: str, cursors: Cursors) -> Any:
-        if text.lstrip()[:1] in ("{", "[", '"') and self._nested < _DEEPEST_NESTED:
+        if not text[:1].isalnum() and self._nested < _DEEPEST_NESTED:
             here = self._here(cursors)
             if not any(rule.whole for rule in here) and (here or not self._all_here(cursors)):
-                try:
-                    inner = nested_json(text)
-                except ValueError:
-                    pass
-                else:
-                    return self._inside(text, inner, key, cursors)
+                inner, plainly = _document(text)
+                if inner is not None:
+                    changed = self._inside(inner, key, cursors)
+                    if changed is not inner:
+                        return changed
+                    if plainly:
+                        return text
         return self._scalar(text, key, cursors)
 
-    def _inside(self, text: str, inner: Any, key: str, cursors: Cursors) -> Any:
+    def _inside(self, inner: Any, key: str, cursors: Cursors) -> Any:
+        """Return the text of a document after the rules; the document itself where nothing has changed."""
         self._nested += 1
         try:
             changed = self.value(inner, key, cursors)
         finally:
             self._nested -= 1
-        if changed is inner:
-            return text
-        return changed if changed is _GONE else _encode(changed).decode()
+        return changed if changed is inner or changed is _GONE else _encode(changed).decode()
 
     def _scalar(self, value: Any, key: str, cursors: Cursors) -> Any:
         """Return a string, a number or a truth value after the rules."""
@@ -202,8 +227,24 @@ class _Walk:
             return self._in_place(replaced.whole)
         if not number or any(rule.kind != "generalise" for rule, _ in replaced.acts):
             return replaced.text
-        coarse = nested_json(replaced.text)  # a number stays one
+        try:
+            coarse = nested_json(replaced.text)  # a number stays one
+        except ValueError:  # a mask
+            return replaced.text
         return float(coarse) if isinstance(coarse, Decimal) and isinstance(value, float) else coarse
+
+
+def _document(text: str) -> tuple[Any, bool]:
+    """Return the document that ``text`` holds, and whether as it stands; ``None`` where it holds none."""
+    if text.lstrip()[:1] in ("{", "[", '"'):
+        try:
+            return nested_json(text), True
+        except ValueError:
+            pass
+    try:
+        return hidden_json(text), False
+    except ValueError:
+        return None, False
 
 
 def plain_key(key: str) -> str:
@@ -214,9 +255,10 @@ def plain_key(key: str) -> str:
 
 def _named(value: dict[str, Any]) -> str:
     """Return what an object says its value is (``{"name": "password", "value": …}``); nothing where it is no pair."""
-    if "value" in value:
+    keys = {key.casefold(): key for key in value}
+    if not _VALUE_KEYS.isdisjoint(keys):
         for key in _NAME_KEYS:
-            name = value.get(key)
+            name = value.get(keys.get(key, ""))
             if isinstance(name, str) and len(name) <= _LONGEST_NAME:
                 return plain_key(name)
     return ""

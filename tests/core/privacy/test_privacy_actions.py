@@ -1,15 +1,17 @@
 """What stands in place of what was found."""
 
+import re
 from decimal import Decimal
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from privacy_rules import EMAIL, SECRET
+from privacy_rules import EMAIL, SECRET, Pattern, after, rule, written
 
 from northbound.privacy.actions import Generalise, Hash, Keep, Mask, Redact, action_of
 from northbound.privacy.keys import Key, Keys
 from northbound.privacy.options import RuleOptions
+from northbound_detectors.coordinates import Coordinates
 
 CHARACTERS = st.characters(exclude_categories=["Cs"])
 TEXTS = st.text(CHARACTERS, min_size=1, max_size=40)
@@ -19,11 +21,11 @@ CANONICAL = "bob@example.com"
 
 
 def action(name, *, keys=None, **options):
-    return action_of(RuleOptions(name="r", detect=("email",), action=name, **options), keys or Keys(SECRET))
+    return action_of(RuleOptions(name="r", action=name, **{"detect": ("email",), **options}), keys or Keys(SECRET))
 
 
 def coarse(text, **options):
-    return action("generalise", **options).text(text, None, None)
+    return action("generalise", detect=(), states=("*",), **options).text(text, None, None)
 
 
 # hash
@@ -151,6 +153,8 @@ def test_each_action_is_made_by_its_name(name, kind):
         ({"decimals": 1}, "51.5074,-0.1278", "51.5,-0.1"),
         ({"round": 5}, "v1.2.3 of x86", "v1.2.3 of x86"),
         ({"round": 5}, "nothing", "nothing"),
+        ({"round": 10}, "17ppl, 21.53C", "20ppl, 20C"),
+        ({"round": 10}, "3d4f-12a4b 12_3 1.2.3", "3d4f-12a4b 12_3 1.2.3"),
     ],
 )
 def test_numbers_become_coarser(options, text, result):
@@ -181,6 +185,16 @@ def test_numbers_become_coarser(options, text, result):
         ("year", "1700000000000", "1672531200000"),
         ("hour", "12", "12"),
         ("hour", "noon", "noon"),
+        ("hour", "20231114T221320Z", "20231114T220000Z"),
+        ("day", "20231114T2213+0530", "20231114T0000+0530"),
+        ("month", "20231114t221320.5", "20231101t000000"),
+        ("hour", "2023-318T22:13:20Z", "2023-318T22:00:00Z"),
+        ("hour", "Tue, 14 Nov 2023 22:13:20 +0000", "Tue, 14 Nov 2023 22:00:00 +0000"),
+        ("hour", "9:47 to 10:13", "9:00 to 10:00"),
+        ("day", "22:13-23:47", "00:00-00:00"),
+        ("day", "2023-11-14T22:13-08:30", "2023-11-14T00:00-08:30"),
+        ("hour", "1700000000123 x", "1699999200000 x"),
+        ("hour", "+442079460018 a1700000000 aa:11:22:33:44:55", "+442079460018 a1700000000 aa:11:22:33:44:55"),
     ],
 )
 def test_times_go_to_the_beginning_of_their_step_in_their_own_form(step, text, result):
@@ -190,6 +204,57 @@ def test_times_go_to_the_beginning_of_their_step_in_their_own_form(step, text, r
 def test_of_time_and_numbers_a_text_with_a_time_is_a_time():
     assert coarse("2023-11-14T22:13:20Z", time="hour", round=10) == "2023-11-14T22:00:00Z"
     assert coarse("37", time="hour", round=10) == "40"
+
+
+@pytest.mark.parametrize(
+    ("options", "found", "result"),
+    [
+        ({"decimals": 1}, "51.5074N 0.1278W", "51.5N 0.1W"),
+        ({"decimals": 1}, "N51.5074 W0.1278", "N51.5 W0.1"),
+        ({"decimals": 1}, "51.5074° N, 0.1278° W", "51.5° N, 0.1° W"),
+        ({"decimals": 1}, "+51.5074-000.1278/", "+51.5-0.1/"),
+        ({"decimals": 1}, "51.5,-0.1", "51.5,-0.1"),
+        ({"decimals": 1}, "51.5074", "51.5"),
+        ({"round": 10}, "17ppl", "20ppl"),
+        ({"round": 10}, "door-17", "door-20"),
+        ({"round": 10}, "a17b", "a20b"),
+        ({"time": "hour"}, "2023-11-14T22:13:20Z", "2023-11-14T22:00:00Z"),
+        ({"time": "hour"}, "at 22:13", "at 22:00"),
+        *(
+            ({"decimals": 1, "time": "month"}, text, "***")
+            for text in (
+                "51°30'26\"N 0°7'39\"W", "+513026-0000739/", "192.0.2.17", "2001:db8::1", "aa:bb:cc:11:22:33",
+                "Jane Doe", "jane4@example.com", "123e4567-e89b-12d3-a456-426614174000", "door 0018", "51%2E5074",
+                "Tue, 14 Nov 2023 22:13", "***",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_detector_found_and_no_number_or_time_is_becomes_a_mask(options, found, result):
+    made = action("generalise", detect=("x",), **options)
+    assert made.text(found, None, None) == result
+    assert made.text(result, None, None) == result
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "51°30'26\"N 0°7'39\"W",
+        {"lon": "51.5074N"},
+        [{"lat": "N 51.5074"}],
+        {"lat": 51.5074},
+        {"at": [51.5074, 9.3939]},
+    ],
+)
+def test_a_position_that_is_generalised_is_exact_no_more(value):
+    detector = Coordinates(None, name="coordinates")
+    left = written(value, rule(detector, action="generalise", decimals=1))
+    assert not {"5074", "30", "39"} & set(re.findall(r"\d+", left))
+
+
+def test_a_number_in_which_something_was_found_becomes_a_mask():
+    found = Pattern("23", "found", numbers=True)
+    assert after({"a": 1234.5}, rule(found, action="generalise", time="hour")) == {"a": "1***4.5"}
 
 
 def test_the_time_of_a_message_goes_to_the_beginning_of_its_step():

@@ -13,6 +13,8 @@ from privacy_rules import (
     Spans,
     after,
     engine,
+    json_of,
+    policy,
     refusal,
     rule,
     state,
@@ -23,6 +25,8 @@ from northbound import Detector, Found
 from northbound.events import Metadata
 from northbound.fields import NoOptions
 from northbound.privacy.keys import Key
+from northbound_detectors.ip import Ip, IpOptions
+from northbound_detectors.token import Token
 
 BOB = "bob@example.com"
 HASHED = Key(SECRET).hash(BOB)
@@ -197,6 +201,26 @@ def test_a_detector_is_asked_only_where_one_of_its_literals_may_be():
 )
 def test_no_disguise_passes_the_search_for_literals(text, place):
     assert HASHED in written(place(text), rule(EMAIL))
+
+
+def test_a_pattern_opens_the_search_where_no_literal_stands():
+    found = Pattern(r"[a-f]+\.[0-9]", "found", literals=("never",))
+    found.literal_patterns = (r"[a-f]{3}\.",)
+    acting = redact(found)
+    assert policy(acting).clean([b"1.5", b'"as. it is."']) == [True, True]
+    assert after({"a": "abc.1 1.5"}, acting) == {"a": "[redacted] 1.5"}
+    assert after("ABC.1, abc%2E1", redact(found)) == "ABC.1, [redacted]"
+    assert after("never ab.1", acting) == "never [redacted]"
+    found.literal_patterns = ("(",)  # none that can be searched for
+    assert after("ab.1", redact(found)) == "[redacted]"
+    found.literals = ()  # any text may hold a match
+    assert after("ab.1", redact(found)) == "[redacted]"
+
+
+@pytest.mark.parametrize("value", [21.5, {"temperature": 21.5}, "Meeting starts. Please wait.", {"at": "10.2", "b": 1}])
+def test_numbers_and_sentences_pass_the_search_for_tokens_and_addresses(value):
+    detectors = [Token(None, name="token"), Ip(IpOptions(), name="ip"), EMAIL]
+    assert policy(redact(*detectors)).clean([json_of(value).encode()]) == [True]
 
 
 def test_a_great_many_literals_are_no_trouble():

@@ -14,6 +14,7 @@ from northbound.engine import Engine
 from northbound.events import Cleared, Metadata, State
 from northbound.payloads import PayloadFormat
 from northbound.privacy.policy import Policy
+from northbound_detectors.ip import Ip, IpOptions
 
 USER = st.text("abcxyz.0-9", min_size=1, max_size=6).map(
     lambda text: f"u{text}u".replace("..", ".x").replace("..", ".")
@@ -27,7 +28,8 @@ DISGUISE = st.sampled_from([
 FILLER = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="@"), max_size=8)
 DISGUISED = st.tuples(DISGUISE, ADDRESS).map(lambda pair: pair[0](pair[1]))
 AROUND = st.builds(lambda before, found, after: f"{before} {found} {after}", FILLER, DISGUISED, FILLER)
-TEXT = FILLER | DISGUISED | AROUND
+IPS = st.ip_addresses(v=6).map(str) | st.sampled_from(["2001:db8::1", "fe80::1:2", "x 2001:db8::12 y", "192.0.2.17"])
+TEXT = FILLER | DISGUISED | AROUND | IPS
 NUMBER = st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9).filter(lambda value: value == 0 or abs(value) > 1e-9)
 VALUE = st.recursive(
     st.none() | st.booleans() | NUMBER | TEXT,
@@ -44,6 +46,7 @@ EVENT = st.one_of(
     st.builds(Metadata, LEVEL, LEVEL, st.none() | st.dictionaries(TEXT, VALUE, max_size=3), TIME),
 )
 
+IP = Ip(IpOptions(), name="ip")
 BADGE = Pattern(r"badge-\d+", "badge", literals=("badge",))
 POLICIES = {
     "hash": lambda: policy(rule(EMAIL)),
@@ -51,6 +54,11 @@ POLICIES = {
     "hash in an overlap": lambda: policy(rule(EMAIL, previous="old", until=NOW * 2)),
     "mask": lambda: policy(rule(EMAIL, action="mask")),
     "mask keeping": lambda: policy(rule(EMAIL, action="mask", keep_first=2)),
+    "mask addresses of hosts": lambda: policy(rule(EMAIL, IP, action="mask", keep_last=4)),
+    "mask on both sides": lambda: policy(
+        rule(EMAIL, IP, action="mask", keep_first=5, keep_last=4), rule(IP, name="rest")
+    ),
+    "hash as PlaceOS": lambda: policy(rule(EMAIL, format="placeos")),
     "redact": lambda: policy(rule(EMAIL, action="redact")),
     "redact the value": lambda: policy(rule(EMAIL, action="redact", scope="value")),
     "redact to null": lambda: policy(rule(EMAIL, action="redact", scope="value", null=True)),

@@ -18,6 +18,7 @@ from privacy_rules import (
 )
 
 from northbound.privacy.keys import Key
+from northbound_detectors.ip import Ip, IpOptions
 
 BOB = "bob@example.com"
 HASHED = Key(SECRET).hash(BOB)
@@ -126,6 +127,29 @@ def test_a_secret_is_found_under_its_key_at_any_depth_and_in_json_in_a_string():
     assert after(["hunter2"], under, state="Password") == ["[redacted]"]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"password": {"current": "hunter2"}},
+        {"password": {"old": "hunter2", "new": ["hunter2"]}},
+        {"password": {"Previous": {"value": "hunter2"}}},
+        {"name": "password", "value": "hunter2"},
+        {"key": "password", "val": "hunter2"},
+        {"Key": "password", "Value": "hunter2"},
+        {"id": 7, "label": "password", "data": [{"content": "hunter2"}]},
+        {"field": "password", "old": "hunter2", "new": "hunter2"},
+    ],
+)
+def test_a_key_that_tells_nothing_inherits_what_its_object_is_called(value):
+    assert "hunter2" not in written(value, redact(Under("password")))
+    assert "hunter2" not in written(json.dumps([value]), redact(Under("password")))
+
+
+@pytest.mark.parametrize("value", [{"name": "password", "id": "sys-7"}, {"password": {"updated": "noon"}}])
+def test_an_id_and_a_key_that_tells_something_do_not(value):
+    assert after(value, redact(Under("password"))) == value
+
+
 @pytest.mark.parametrize("key", ["pass%77ord", "\uff50assword", r"pass\u0077ord", "pass\u200bword"])
 def test_a_status_key_is_shown_to_detectors_in_its_plain_form(key):
     assert after("hunter2", redact(Under("password")), state=key) == "[redacted]"
@@ -144,6 +168,73 @@ def test_numbers_are_looked_at_by_detectors_that_ask_for_them():
     }
     assert after(value, redact(Pattern(r"\b4711\d*", "text only"))) == value | {"d": "[redacted]"}
     assert after(4711, rule(badge)) == Key(SECRET).hash("4711")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%7B%22badge%22%3A%221234%22%7D",
+        "%257B%2522badge%2522%253A%25221234%2522%257D",
+        "{&quot;badge&quot;:&quot;1234&quot;}",
+        "&#123;&quot;badge&quot;:&quot;1234&quot;}",
+        r"{\"badge\":\"1234\"}",
+        r"{\\\"badge\\\":\\\"1234\\\"}",
+        '\ufeff{"badge":"1234"}',
+        ' \u200b \ufeff[{"badge":"1234"}]',
+        "%20%7B%22badge%22%3A%221234%22%2C%22note%22%3A%22x%5C%22y%22%7D",
+        '\uff5b"badge":"1234"\uff5d',
+        "%5B%22x%22%2C" + "%20" * 100 + "%7B%22badge%22%3A%221234%22%7D%5D",
+        "%0A" * 100 + "%7B%22badge%22%3A%221234%22%7D",
+    ],
+)
+def test_json_in_disguise_is_looked_into(text):
+    under = redact(Under("badge"))
+    for value in (text, {"a": [text]}, json.dumps({"a": text})):
+        once = after(value, under)
+        assert "1234" not in json.dumps(once)
+        assert "badge" in json.dumps(once)
+        assert after(once, under) == once
+    assert "1234" not in after({"a": text}, redact(paths=("$.a..badge",)))["a"]
+
+
+@pytest.mark.parametrize(
+    "text", ["%7B%22desk%22%3A%2212%22%7D", r'{"x\": broken', "%7B%7B%7B", "&amp;", '\ufeff{"desk":1}']
+)
+def test_what_is_disguised_and_holds_no_match_stays_as_it_is(text):
+    assert after({"a": text, "badge": "x"}, redact(Under("badge"))) == {"a": text, "badge": "[redacted]"}
+
+
+def test_an_address_that_is_found_in_no_member_of_a_disguised_document_is_found_in_its_text():
+    across = Pattern(r'"b":"c"', "across", literals=('"b"',))
+    assert after('\ufeff{"b":"c"}', redact(across)) == "\ufeff{[redacted]}"
+
+
+def test_a_few_numbers_in_an_array_are_looked_at_together():
+    pair = Pattern(r"51\.5074,-0\.1278", "pair", numbers=True)
+    found = redact(pair)
+    for wrap in (lambda row: row, lambda row: {"at": row}, lambda row: [row, 1], json.dumps):
+        assert after(wrap([51.5074, -0.1278]), found) == wrap("[redacted]")
+        assert after(wrap([51.5074, -0.1278, 35.5]), found) == wrap("[redacted],35.5")
+        assert after(wrap([51.5074, -0.1278, 35]), found) == wrap("[redacted],35")
+    others = ([51.5074, -0.1279], [51.5074, 0, 1], [51.5074, -0.1278, 1.5, 2.5], [51.5074], [51.5074, "-0.1278"])
+    for row in (*others, [51, 0], [True, 1.5]):
+        assert after({"at": row}, found) == {"at": row}
+    assert after([51.5074, -0.1278], redact(Pattern("51.*", "of texts"))) == [51.5074, -0.1278]
+    assert after({"at": [51.5074, -0.1278], "b": 1}, redact(pair, scope="key")) == {"b": 1}
+    assert written({"at": [51.5074, -0.1278]}, rule(pair, action="generalise", decimals=1)) == '{"at":[51.5,-0.1]}'
+    assert after("[51.5074, -0.1278]", rule(pair, action="generalise", decimals=1)) == "[51.5,-0.1]"
+    assert after([51.5074, -0.1278], allow(pair), redact(pair)) == [51.5074, -0.1278]
+    assert after({"at": [51.5074, -0.1278]}, redact(pair, paths=("$.at",))) == {"at": "[redacted]"}
+    assert after({"at": [51.5074, -0.1278]}, redact(pair, paths=("$.at[0]",))) == {"at": [51.5074, -0.1278]}
+
+
+def test_what_a_mask_has_left_is_left_the_next_time():
+    ip = Ip(IpOptions(), name="ip")
+    masked = rule(ip, action="mask", keep_last=4)
+    assert after("by 2001:db8::1", masked) == after("by ***8::1", masked, redact(ip)) == "by ***8::1"
+    assert after("*** 8::1 ***8::17", masked) == "*** *** ******::17"
+    assert after("1:1::", masked) == after("***:1::", masked) == "***:1::"
+    assert after("by ***2001:db8::1", masked) == "by ******8::1"  # more than it keeps
 
 
 def test_a_coarse_number_stays_a_number_of_its_kind():
