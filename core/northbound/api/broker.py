@@ -41,6 +41,8 @@ from northbound.mqtt_options import MqttOptions
 
 _TURN: Final = 0.25  # seconds between two looks at the clock
 _GOOD_BYE: Final = 2.0  # seconds that clients have to read that the server goes
+_ASKED_AT_ONCE: Final = 16  # sign-ins of which it is asked at a time whether they hold
+_ANSWER: Final = 5.0  # seconds that each of these questions may take
 
 #: Called with what a client publishes; None: nothing more is to be done, a future: it was taken, and comes back by
 #: ``publish``, and PUBACK waits for the future.
@@ -222,14 +224,20 @@ class Broker:
 
     async def run(self) -> None:
         """Do what time asks for, until cancelled: keep-alive, expiry, wills, rights that end, ``$SYS``."""
-        recheck = self.options.recheck_interval.total_seconds()
-        due = self._clock() + recheck
+        async with asyncio.TaskGroup() as group:
+            # apart: whoever is asked about a key may take as long as they like, and time does not wait for them
+            group.create_task(self._ticking(), name="time")
+            group.create_task(self._rechecking(), name="rights that end")
+
+    async def _ticking(self) -> None:
         while True:
             await asyncio.sleep(_TURN)
             self.tick(self._clock())
-            if self._clock() >= due:
-                await self.recheck()
-                due = self._clock() + recheck
+
+    async def _rechecking(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.recheck_interval.total_seconds())
+            await self.recheck()
 
     def tick(self, now: float) -> None:
         """Let time pass."""
@@ -254,15 +262,22 @@ class Broker:
         for link in self._links:
             if link.who is not None and not link.over:
                 links.setdefault(link.who, []).append(link)
-        for who, same in links.items():
+        questions = iter(links.items())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_ASKED_AT_ONCE, len(links))):
+                group.create_task(self._recheck(self._authenticator, questions), name="rights that end")
+
+    async def _recheck(self, authenticator: Authenticator, questions: Iterator[tuple[Identity, list[Link]]]) -> None:
+        for who, same in questions:
             try:
-                valid = await self._authenticator.still_valid(who)
+                async with asyncio.timeout(_ANSWER):
+                    valid = await authenticator.still_valid(who)
             except Exception:  # whatever a key store can fail with: it ends no connection, and it is tried again
                 log.exception("cannot tell whether a sign-in still holds; trying again")
                 continue
             if not valid:
                 for link in same:
-                    self.counters.ended_by_access += 1
+                    self.counters.ended_by_access += not link.over
                     # somebody who may no longer be here has no last word either
                     link.disconnect(NOT_AUTHORISED, "the token or key holds no more", self._clock(), will=False)
 

@@ -295,6 +295,7 @@ def placeos_key(**more):
 
 async def test_a_key_that_a_source_knows_signs_in(store, monkeypatch):
     monkeypatch.setattr(sourcekeys, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(sourcekeys, "_FAILED_SECONDS", 0.0)
     source = Source(placeos_key())
     signin = SignIn(options(store.parent), store=store, lookup=source.api_key)
     shown = f"{PLACEOS_ID}.{PLACEOS_SECRET}"
@@ -330,6 +331,28 @@ async def test_a_source_that_fails_is_said_without_its_words(store, caplog):
     await refusal(signin.sign_in(f"{PLACEOS_ID}.{PLACEOS_SECRET}", None, address=HERE))
     assert "ConnectionError" in caplog.text
     assert "password" not in caplog.text
+
+
+async def test_a_source_that_fails_is_left_alone_for_a_moment(monkeypatch):
+    source, now = Source(placeos_key()), 1000.0
+    keys = sourcekeys.SourceKeys(source.api_key, clock=lambda: now)
+    source.error = ConnectionError()
+    for id_ in (PLACEOS_ID, "f" * 32, PLACEOS_ID):
+        assert await keys.find(id_) is None
+    assert source.asked == 1
+    source.error = None
+    now += 5.0
+    assert await keys.find(PLACEOS_ID) == placeos_key()
+    monkeypatch.setattr(sourcekeys, "_ANSWER_SECONDS", 0.0)
+    now += 5.0
+
+    async def silent(_):
+        await asyncio.Event().wait()
+
+    keys._lookup = silent
+    assert await keys.find(PLACEOS_ID) == placeos_key()  # what it said last
+    now += 300.0
+    assert await keys.find(PLACEOS_ID) is None
 
 
 # the audit log

@@ -1,5 +1,6 @@
 """Sessions and connections: resuming, taking over, wills, expiry, the end of a token, the bounds of all of it."""
 
+import asyncio
 import random
 
 import pytest
@@ -386,6 +387,30 @@ async def test_a_check_that_fails_ends_nothing(caplog):
     await site.broker.recheck()
     assert not peer.over
     assert "trying again" in caplog.text
+
+
+async def test_a_check_without_an_answer_holds_up_neither_time_nor_other_checks():
+    class Silent(People):
+        async def still_valid(self, who):
+            if who.subject == "silent":
+                await asyncio.Event().wait()
+            return await super().still_valid(who)
+
+    people = Silent(revoked={"bob"})
+    site = Site(authenticator=people, recheck_interval="1ms")
+    silent = site.peer("c", 5, who=identity("silent", expires=site.wall + 100), keep_alive=0)
+    bob = site.peer("d", 5, who=identity("bob"), keep_alive=0)
+    ended = {peer: asyncio.Event() for peer in (silent, bob)}
+    for peer, event in ended.items():
+        peer.link._wake = event.set
+    running = asyncio.create_task(site.broker.run())
+    async with asyncio.timeout(10):
+        await ended[bob].wait()
+        assert not silent.over
+        site.wall += 100
+        await ended[silent].wait()
+    running.cancel()
+    assert [packet.reason for packet in silent.got()] == [160]
 
 
 # -- bounds
