@@ -119,6 +119,10 @@ class Outbox:
 
     def keep_only(self, allowed: Callable[[str], bool]) -> None:
         """Drop what waits and may no longer be seen."""
+        if self.quick:
+            left = [([item for item in chunk.publications if allowed(item.topic)], chunk.form) for chunk in self.quick]
+            self.quick = deque([Chunk(items, how) for items, how in left if items])
+            self.quick_bytes = sum(chunk.size for chunk in self.quick)
         self.assured = deque([delivery for delivery in self.assured if allowed(delivery[0].topic)])
         for key, (item, _) in list(self._newest_assured.items()):
             if not allowed(item.topic):

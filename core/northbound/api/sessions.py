@@ -84,6 +84,8 @@ class Sessions:
                 return []
             session = self._new(key, who, connect.version)
         self._begin(session, connect, who)
+        if present:  # what was under way may be forbidden by now
+            session.outbox.deliveries.withdraw(lambda topic: self._access.receive(who, topic))
         told = Properties(
             session_expiry=self._told(session, connect),
             assigned_client_id=None if connect.client_id else client_id,
@@ -169,6 +171,9 @@ class Sessions:
             )
             session.granted[text] = again
             self._distribution.audiences.subscribe(session, text, again)
+            for feed in session.outbox.feeds:
+                if feed.text == text:
+                    feed.allowed = self._allowed(session, again)
         session.outbox.keep_only(lambda topic: self._access.receive(session.who, topic))
 
     def leave(self, session: Session, ended: Ended, now: float) -> None:
@@ -246,7 +251,6 @@ class Sessions:
         topics = self._distribution.retained.topics(text)
         if not topics:
             return
-        audiences = self._distribution.audiences
         feed = Feed(
             self._distribution.retained,
             text,
@@ -254,9 +258,14 @@ class Sessions:
             version=5 if session.version == 5 else 4,
             qos=granted.qos,
             ids=(granted.identifier,) if granted.identifier and session.version == 5 else (),
-            allowed=(lambda topic: audiences.may_receive(session, topic)) if granted.narrowed else None,
+            allowed=self._allowed(session, granted),
         )
         session.outbox.add_feed(feed)
+
+    def _allowed(self, session: Session, granted: Granted) -> Callable[[str], bool] | None:
+        """Return what a feed asks about each topic; nothing where the filter is within the rights."""
+        audiences = self._distribution.audiences
+        return (lambda topic: audiences.may_receive(session, topic)) if granted.narrowed else None
 
     def unsubscribe(self, session: Session, text: str) -> bool:
         """End a subscription; return whether there was one."""

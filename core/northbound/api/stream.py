@@ -69,6 +69,7 @@ class Stream:
     def narrow(self) -> None:
         """Ask about each topic from now on: the rules are others than when it was granted."""
         self._narrowed = True
+        self._waiting = {topic: event for topic, event in self._waiting.items() if self.wants(topic)}
 
     def put(self, topic: str, event: bytes) -> None:
         """Let an event wait; an older one of its topic gives way."""
