@@ -215,7 +215,9 @@ class Broker:
         return new and len(retained) >= self.options.retained
 
     def _will(self, session: Session, will: p.Will) -> None:
-        """Publish a will; that its owner may publish there was asked when it came."""
+        """Publish a will, if its owner may still publish."""
+        if _expired(session.who, self._wall()):
+            return
         self.counters.wills += 1
         message = Received(will.topic, will.payload, will.qos, will.retain, False, will.properties, 0)
         self.receive(session, message, lambda _reason, _words: None, self._clock())
@@ -244,10 +246,10 @@ class Broker:
         wall, stall = self._wall(), self.options.stall_timeout.total_seconds()
         for link in list(self._links):
             link.tick(now, stall)
-            who = link.who
-            if who is not None and who.expires is not None and wall >= who.expires and not link.over:
+            if link.who is not None and not link.over and _expired(link.who, wall):
                 self.counters.ended_by_access += 1
-                link.disconnect(MAXIMUM_CONNECT_TIME, "the token has expired", now)
+                # somebody who may no longer be here has no last word either
+                link.disconnect(MAXIMUM_CONNECT_TIME, "the token has expired", now, will=False)
         self._sessions.tick(now)
         self._distribution.retained.expire(now)
         if now >= self._system_due:
@@ -255,13 +257,16 @@ class Broker:
             self._publish_system(now)
 
     async def recheck(self) -> None:
-        """Ask of everybody who is connected whether they still are who they were."""
+        """Ask of everybody who is connected, or has left a will, whether they still are who they were."""
         if self._authenticator is None:
             return
         links: dict[Identity, list[Link]] = {}
         for link in self._links:
             if link.who is not None and not link.over:
                 links.setdefault(link.who, []).append(link)
+        for session in self._sessions:
+            if session.will_due is not None:
+                links.setdefault(session.who, [])
         questions = iter(links.items())
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_ASKED_AT_ONCE, len(links))):
@@ -276,9 +281,9 @@ class Broker:
                 log.exception("cannot tell whether a sign-in still holds; trying again")
                 continue
             if not valid:
+                self._sessions.drop_wills(who)
                 for link in same:
                     self.counters.ended_by_access += not link.over
-                    # somebody who may no longer be here has no last word either
                     link.disconnect(NOT_AUTHORISED, "the token or key holds no more", self._clock(), will=False)
 
     def _publish_system(self, now: float) -> None:
@@ -303,6 +308,10 @@ class Broker:
         deadline = now + _GOOD_BYE
         while self._links and self._clock() < deadline:  # noqa: ASYNC110 - the last of thousands sets no event
             await asyncio.sleep(0.01)
+
+
+def _expired(who: Identity, wall: float) -> bool:
+    return who.expires is not None and wall >= who.expires
 
 
 def _answer_later(done: asyncio.Future[None], answer: Callable[[int, str | None], None]) -> None:

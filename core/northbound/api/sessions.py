@@ -198,6 +198,12 @@ class Sessions:
         else:
             self.end(session)
 
+    def drop_wills(self, who: Identity) -> None:
+        """Forget the wills that wait of somebody who may no longer be here."""
+        for session in self._sessions.values():
+            if session.will_due is not None and session.who == who:
+                session.will = session.will_due = None
+
     def end(self, session: Session) -> None:
         """Forget a session; a will that still waits is due now [MQTT-3.1.3-9]."""
         if self._sessions.get(session.key) is session:

@@ -377,6 +377,36 @@ async def test_a_connection_ends_when_its_key_is_revoked():
     assert site.count.ended_by_access == 2
 
 
+def test_somebody_whose_token_has_expired_has_no_last_word():
+    site = Site()
+    watcher = site.peer("w", 5, keep_alive=0)
+    watcher.subscribe("#")
+    ann = identity(expires=site.wall + 100)
+    delayed = will(properties=Properties(will_delay=200))
+    site.peer("a", 5, who=ann, will=will(), keep_alive=0)
+    away = site.peer("b", 5, who=ann, will=delayed, **kept(5))
+    away.lose()
+    site.wall += 100
+    site.peer("c", 5, who=ann, will=will(), keep_alive=0).lose()
+    site.pass_(201)
+    assert watcher.got() == []
+    assert site.count.wills == 0
+
+
+async def test_somebody_whose_key_is_revoked_leaves_no_will_behind():
+    people = People()
+    site = Site(authenticator=people)
+    watcher = site.peer("w", 5, who=identity("bob"), keep_alive=0)
+    watcher.subscribe("wills/#")
+    delayed = will(properties=Properties(will_delay=10))
+    for name in ("ann", "eve"):
+        site.peer(name, 5, who=identity(name), will=delayed, **kept(5)).lose()
+    people.revoked.add("eve")
+    await site.broker.recheck()
+    site.pass_(11)
+    assert len(watcher.got()) == 1
+
+
 async def test_a_check_that_fails_ends_nothing(caplog):
     class Broken(People):
         async def still_valid(self, who):
