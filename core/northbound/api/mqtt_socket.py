@@ -32,6 +32,7 @@ _SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")  # in the order of our liking
 _TEXT_REFUSED: Final = 1003  # RFC 6455, section 7.4.1: a kind of data that is not accepted
 _TRY_LATER: Final = 1013  # IANA's registry of close codes
 _READ: Final = 64 * 1024
+_GOOD_BYE: Final = 2.0  # seconds that a client has to let a good-bye through
 
 
 class Transport(Protocol):
@@ -124,7 +125,10 @@ class _WebSocket:
     async def close(self, code: int) -> None:
         if not self._gone:
             try:
-                await self._send({"type": "websocket.close", "code": self._close_code or code})
+                async with asyncio.timeout(_GOOD_BYE):
+                    await self._send({"type": "websocket.close", "code": self._close_code or code})
+            except TimeoutError:  # there is no room for it: the client reads nothing
+                self.abort()
             except (OSError, RuntimeError):  # uvicorn's words for it, where it has closed the WebSocket itself
                 self._gone = True
 
@@ -214,7 +218,7 @@ class _Stream:
     async def close(self) -> None:
         self._writer.close()
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(_GOOD_BYE):
                 await self._writer.wait_closed()
         except (OSError, TimeoutError):
             self._writer.transport.abort()

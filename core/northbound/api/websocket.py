@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import ClassVar
+
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
@@ -12,10 +15,31 @@ from northbound.api.mqtt_socket import EXTENSION
 class WebSocket(WebSocketsSansIOProtocol):
     """uvicorn writes each message by itself; here an application may write many at once, and hang up."""
 
+    #: Seconds that a client has to read what is left once it is closed: uvicorn would wait for ever.
+    patience: ClassVar[float] = 10.0
+
+    _end: asyncio.TimerHandle | None = None
+
     async def run_asgi(self) -> None:
         """Serve the application."""
         self.scope["extensions"][EXTENSION] = {"transport": self}
         await super().run_asgi()
+        self._end_soon()
+
+    def keepalive_timeout(self) -> None:
+        """Close it, since a ping stayed unanswered."""
+        super().keepalive_timeout()
+        self._end_soon()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note that it is over."""
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
+
+    def _end_soon(self) -> None:
+        if self._end is None and not self.disconnected:
+            self._end = self.loop.call_later(self.patience, self.transport.abort)
 
     async def write_frames(self, data: bytes) -> None:
         """Send whole frames, once there is room. Raises ``OSError`` when the client is gone."""

@@ -10,14 +10,17 @@ import ssl
 import pytest
 import trustme
 import websockets
+from tests.support import broker as broker_server
 from tests.support.broker import PASSWORD, People, Rules, served, value
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from northbound import mqtt as m
+from northbound.api import mqtt_socket
 from northbound.api.broker import Broker
 from northbound.api.identity import SignInRefused
 from northbound.api.mqtt_socket import EXTENSION, mqtt_endpoint
+from northbound.api.websocket import WebSocket
 from northbound.mqtt_options import MqttOptions
 
 VERSIONS = (3, 4, 5)
@@ -262,6 +265,32 @@ async def test_a_client_that_never_reads_costs_little_and_harms_nobody(transport
         await site.until(lambda: site.broker.numbers().connections == 1)  # it is given up
         site.broker.publish([value("a/1", b"still here")])
         assert (await web.got(1))[0].payload == b"still here"
+        deaf.close()
+
+
+@pytest.mark.parametrize("left", ["more than there is room for", "a little"])
+async def test_a_websocket_that_is_left_unread_ends_all_the_same(left, monkeypatch):
+    monkeypatch.setattr(mqtt_socket, "_GOOD_BYE", 0.01)
+    monkeypatch.setattr(WebSocket, "patience", 0.01)
+    lost = asyncio.Event()
+
+    class Watched(WebSocket):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            if left == "a little":  # it never writes, so it never has
+                transport.set_write_buffer_limits(high=100_000_000)
+
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            lost.set()
+
+    monkeypatch.setattr(broker_server, "WebSocket", Watched)
+    async with served() as site:
+        site.broker.load([value("big", bytes(20_000_000))])
+        deaf = await asyncio.to_thread(raw_websocket, site.web_port)
+        await site.until(lambda: site.broker.counters.delivered)
+        deaf.sendall(b"\x82\x82\0\0\0\0" + m.encode(m.Disconnect(), 4))
+        await asyncio.wait_for(lost.wait(), 10)
         deaf.close()
 
 
