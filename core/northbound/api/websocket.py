@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 from websockets.protocol import State
 
 from northbound.api.mqtt_socket import EXTENSION
+
+_FRAGMENTS: Final = 1024  # of one message: each costs more than the bytes in it
 
 
 class WebSocket(WebSocketsSansIOProtocol):
@@ -36,6 +39,23 @@ class WebSocket(WebSocketsSansIOProtocol):
         if self._end is not None:
             self._end.cancel()
         super().connection_lost(exc)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a fragment of a message. Empty ones are nothing, and must not pile up."""
+        if self.close_sent or not (event.data or event.fin):
+            return
+        if len(self.frames) >= _FRAGMENTS:
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, f"more than {_FRAGMENTS} fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer, if the client reads: answers must not pile up."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
 
     def _end_soon(self) -> None:
         if self._end is None and not self.disconnected:

@@ -227,6 +227,11 @@ async def test_too_many_connections_are_told_to_come_later():
         await hang_up(writer)
 
 
+def frame(data, opcode=2, fin=1):
+    assert len(data) < 126
+    return bytes((fin << 7 | opcode, 0x80 | len(data))) + b"\0\0\0\0" + data
+
+
 def raw_websocket(port):
     """Return a socket that has said everything a WebSocket subscriber says, and will not read."""
     sock = socket.create_connection(("127.0.0.1", port))
@@ -239,9 +244,53 @@ def raw_websocket(port):
     assert b"101" in sock.recv(1000)
     data = m.encode(connect_packet(4, client_id="deaf", keep_alive=0), 4)
     data += m.encode(m.Subscribe(1, (m.Subscription("#"),)), 4)
-    assert len(data) < 126
-    sock.sendall(bytes((0x82, 0x80 | len(data))) + b"\0\0\0\0" + data)
+    sock.sendall(frame(data))
     return sock
+
+
+def watch(monkeypatch):
+    """Return the server's WebSockets, as they come."""
+    found = []
+
+    class Watched(WebSocket):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            found.append(self)
+
+    monkeypatch.setattr(broker_server, "WebSocket", Watched)
+    return found
+
+
+async def test_fragments_of_a_message_do_not_pile_up(monkeypatch):
+    found = watch(monkeypatch)
+    async with served() as site:
+        empty = await asyncio.to_thread(raw_websocket, site.web_port)
+        await site.until(lambda: site.broker.numbers().subscriptions == 1)
+        empty.sendall(frame(b"", fin=0) + frame(b"", 0, 0) * 10_000 + frame(m.encode(m.Disconnect(), 4), 0))
+        await site.until(lambda: site.broker.numbers().connections == 0)  # it was read to its end
+        empty.close()
+        small = await asyncio.to_thread(raw_websocket, site.web_port)
+        await site.until(lambda: site.broker.numbers().subscriptions == 1)
+        small.sendall(frame(b"\x30", fin=0) + frame(b"x", 0, 0) * 2000)
+        await site.until(lambda: site.broker.numbers().connections == 0)
+        assert found[-1].conn.close_sent.code == 1009
+        small.close()
+
+
+async def test_answers_to_pings_do_not_pile_up(monkeypatch):
+    found = watch(monkeypatch)
+    async with served() as site:
+        deaf = await asyncio.to_thread(raw_websocket, site.web_port)
+        await site.until(lambda: site.broker.numbers().subscriptions == 1)
+        deaf.setblocking(False)
+        pings, loop = frame(bytes(125), 9) * 1000, asyncio.get_running_loop()
+        while found[-1].writable.is_set():
+            await loop.sock_sendall(deaf, pings)
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await loop.sock_sendall(deaf, pings)
+        assert found[-1].transport.get_write_buffer_size() < 1_000_000
+        deaf.close()
 
 
 @pytest.mark.parametrize("transport", ["websocket", "tcp"])
