@@ -18,7 +18,9 @@ class MqttOptions(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     connections: int = Field(5000, ge=1, description="Connections at once, over WebSocket and TCP together.")
-    strangers: int = Field(500, ge=1, description="Connections at once that are not signed in yet.")
+    strangers: int = Field(
+        500, ge=1, description="Connections at once that are not signed in yet; half of them from one address."
+    )
     sessions: int = Field(10_000, ge=1, description="Sessions, connected or waiting for their client to come back.")
     sessions_per_user: int = Field(
         2000, ge=1, description="Of these, of one user: the one whose client is away the longest makes room."

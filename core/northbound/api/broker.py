@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -23,6 +24,7 @@ from northbound.api.retained import Details
 from northbound.api.session import Session
 from northbound.api.sessions import Sessions
 from northbound.api.system import system_values
+from northbound.api.throttle import network
 from northbound.message import Kind, Message
 from northbound.mqtt import packets as p
 from northbound.mqtt.inbound import Received
@@ -79,6 +81,7 @@ class Broker:
         self._sessions = Sessions(access, self.options, self.counters, self._distribution, self._will)
         self._links: set[Link] = set()
         self._strangers = 0
+        self._strangers_of: Counter[str] = Counter()  # by address
         self._started = clock()
         self._system_due = 0.0
         self._closing = False
@@ -129,13 +132,19 @@ class Broker:
         ``wake`` says that there is something to write, ``abort`` ends a transport that takes nothing. Whoever has
         opened it gives it back to :meth:`part`.
         """
-        full = len(self._links) >= self.options.connections or self._strangers >= self.options.strangers
+        options, where = self.options, network(address)
+        full = (
+            len(self._links) >= options.connections
+            or self._strangers >= options.strangers
+            or self._strangers_of[where] >= (options.strangers + 1) // 2  # no address takes the place of all
+        )
         if full or self._closing:
             self.counters.refused += 1
             return None
         link = Link(self, self._server_options, address, wake, abort, self._clock())
         self._links.add(link)
         self._strangers += 1
+        self._strangers_of[where] += 1
         self.counters.connections_total += 1
         return link
 
@@ -144,15 +153,23 @@ class Broker:
         if link in self._links:
             link.lose("the connection was lost", self._clock())
             self._links.discard(link)
-            self._strangers -= not link.known
+            if not link.known:
+                self._less_strange(link)
 
     def enter(self, link: Link, who: Identity, now: float) -> list[Event]:
         """Let a client in, or refuse it by what its link then says."""
         events = self._sessions.enter(link, who, now)
         if link.session is not None and not link.known:
             link.known = True
-            self._strangers -= 1
+            self._less_strange(link)
         return events
+
+    def _less_strange(self, link: Link) -> None:
+        where = network(link.address)
+        self._strangers -= 1
+        self._strangers_of[where] -= 1
+        if not self._strangers_of[where]:
+            del self._strangers_of[where]
 
     def leave(self, link: Link, ended: Ended, now: float) -> None:
         """Take note that a connection is over."""

@@ -61,6 +61,10 @@ class WebSocket(WebSocketsSansIOProtocol):
         if self._end is None and not self.disconnected:
             self._end = self.loop.call_later(self.patience, self.transport.abort)
 
+    def take(self, largest: int) -> None:
+        """Take messages of up to so many bytes from now on."""
+        self.conn.max_message_size = largest
+
     async def write_frames(self, data: bytes) -> None:
         """Send whole frames, once there is room. Raises ``OSError`` when the client is gone."""
         await self.writable.wait()

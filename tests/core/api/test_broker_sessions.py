@@ -448,7 +448,7 @@ async def test_a_check_without_an_answer_holds_up_neither_time_nor_other_checks(
 
 def test_there_is_a_bound_to_connections_strangers_and_sessions():
     site = Site(connections=3, strangers=2, sessions=2)
-    strangers = [Peer(site, f"s{number}") for number in range(2)]
+    strangers = [Peer(site, f"s{number}", address=f"192.0.2.{number}") for number in range(2)]
     for peer in strangers:
         peer.open()
     assert site.broker.open("x", lambda: None, lambda: None) is None
@@ -464,6 +464,22 @@ def test_there_is_a_bound_to_connections_strangers_and_sessions():
     two[0].lose()
     assert third.connect().reason == 0
     assert site.broker.numbers().strangers == 0
+
+
+def test_one_address_does_not_take_the_place_of_all_strangers():
+    site = Site(strangers=4)
+    there = [Peer(site, address=f"2001:db8::{number}") for number in range(2)]
+    for peer in there:
+        peer.open()
+    assert site.broker.open("2001:db8::3", lambda: None, lambda: None) is None
+    Peer(site, address="2001:db8:1::1").open()
+    there[0].lose()
+    signed_in = site.peer("c", address="2001:db8::3")  # this one is a stranger no more
+    Peer(site, address="2001:db8::4").open()
+    assert site.broker.open("2001:db8::5", lambda: None, lambda: None) is None
+    signed_in.lose()
+    assert site.broker.open("2001:db8::5", lambda: None, lambda: None) is None
+    assert site.count.refused == 3
 
 
 def test_one_user_does_not_take_the_place_of_all():

@@ -277,6 +277,18 @@ async def test_fragments_of_a_message_do_not_pile_up(monkeypatch):
         small.close()
 
 
+async def test_a_stranger_may_say_little_in_one_message():
+    options = MqttOptions(connect_bytes=1000)
+    async with served(options=options) as site:
+        async with dial(site) as ws:
+            await ws.send(bytes(2001))
+            assert await Web(ws, 5).closed() == 1009
+        async with dial(site) as ws:
+            web = await signed_in(ws)
+            await web.send(m.Publish("a", bytes(100_000), 1, packet_id=1))
+            assert await web.got(1)
+
+
 async def test_answers_to_pings_do_not_pile_up(monkeypatch):
     found = watch(monkeypatch)
     async with served() as site:
@@ -387,6 +399,9 @@ async def test_a_websocket_that_its_server_has_closed_already_is_lost():
             raise RuntimeError("Unexpected ASGI message 'websocket.close', after sending 'websocket.close'.")
 
     class Closed:
+        def take(self, largest):
+            pass
+
         async def write_frames(self, data):
             raise ClientDisconnected
 
