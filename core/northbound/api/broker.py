@@ -115,6 +115,7 @@ class Broker:
             filters=len(self._distribution.audiences),
             retained=len(self._distribution.retained),
             queued=sum(len(session.outbox) for session in self._sessions),
+            away_bytes=self._sessions.away_bytes,
             counters=replace(self.counters),
         )
 

@@ -53,6 +53,11 @@ class Deliveries(Exchange[Delivery]):
         """Whether something is to be sent again first."""
         return bool(self._again)
 
+    @property
+    def unsettled(self) -> list[Delivery]:
+        """What is sent and not acknowledged to the end."""
+        return [*self._inflight.values(), *self._released.values()]
+
     def withdraw(self, allowed: Callable[[str], bool]) -> None:
         """Between two connections: let go of what may not be sent again, by its topic.
 

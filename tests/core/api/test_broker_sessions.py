@@ -498,6 +498,53 @@ def test_one_user_does_not_take_the_place_of_all():
     assert not second.connect().session_present
 
 
+def test_whose_client_is_away_makes_room_for_who_comes():
+    site = Site(sessions=2)
+    for name in ("ann", "bob"):
+        site.peer("c", 5, who=identity(name), **kept(5)).lose()
+        site.pass_(1)
+    third = site.peer("c", 5, who=identity("eve"))
+    assert third.connack.reason == 0
+    assert [session.who.subject for session in site.broker._sessions] == ["bob", "eve"]
+    assert site.count.sessions_expired == 1
+    assert Peer(site, "d", 5, who=identity("fay")).connect().reason == 0
+    assert Peer(site, "e", 5).connect().reason == 137
+
+
+def test_what_waits_for_all_who_are_away_is_bounded():
+    site = Site(away_bytes=6000, queue_messages=2, conflated=3)
+    for name in ("c", "d", "e"):
+        peer = site.peer(name, 5, **kept(5))
+        peer.subscribe("#", qos=1)
+        if name == "c":
+            site.publish("a", bytes(1000))
+            peer.got()  # and is not acknowledged
+        peer.lose()
+        site.pass_(1)
+    waits = site.broker.numbers
+    unsettled = waits().away_bytes
+    assert unsettled > 1000
+    for _ in range(3):  # they take the place of those before them
+        for topic in ("a", "b", "c"):
+            site.publish(topic, bytes(200))
+    one = (waits().away_bytes - unsettled) // 3
+    assert 5 * 200 < one < 2500
+    for topic in ("d", "e", "f"):  # the last has no place
+        site.publish(topic, bytes(2000))
+    assert site.count.dropped_queue_full > 0
+    before = waits().away_bytes
+    assert before > 6000
+    site.pass_(1)
+    assert [session.client_id for session in site.broker._sessions][-1] == "e"
+    assert waits().away_bytes <= 6000
+    (last,) = [session for session in site.broker._sessions if session.client_id == "e"]
+    box = last.outbox
+    waiting = [*box.assured, *box._newest_assured.values(), *box.deliveries.unsettled]
+    assert box.away_bytes == sum(item.size + 200 for item, _ in waiting)
+    back = site.peer("e", 5, **kept(5))
+    assert back.connack.session_present
+
+
 @pytest.mark.parametrize(
     ("reason", "old", "new"),
     [
