@@ -34,6 +34,8 @@ def told(message: Message) -> dict[str, object]:
         return {**row, "payload": None}
     try:
         msgspec.json.decode(payload)
+        if b"\n" in payload or b"\r" in payload:  # which would end the line of an event
+            payload = msgspec.json.format(payload, indent=-1)
         row["payload"] = msgspec.Raw(payload)
     except (msgspec.DecodeError, RecursionError):
         try:

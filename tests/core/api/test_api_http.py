@@ -12,7 +12,7 @@ from tests.support.intake import until
 
 from northbound.administration import DeadLetters
 from northbound.api import app, health, openapi, pages
-from northbound.api.stream import MAX_WAITING, Stream
+from northbound.api.stream import MAX_WAITING, Stream, event_of
 from northbound.errors import NotConnected, PartialDelivery, Rejected
 from northbound.events import Cleared, Metadata
 from northbound.message import Message
@@ -180,6 +180,20 @@ async def test_streams_are_bounded(tmp_path):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
         assert (await service.get("/api/state")).status_code == 200
     assert MAX_WAITING >= 1000
+
+
+@pytest.mark.parametrize("payload", [b'{"a":1,\n\n "b":[2,\r\n3]}', b'{"a":1,\r "b":[2, 3]}', b'\r{"a":1,"b":[2,3]}\n'])
+def test_an_event_is_one_line_whatever_its_payload_is_written_like(payload):
+    event = event_of(Message("t", payload, "state", 1, True))
+    assert event.endswith(b"\n\n")
+    assert len(event.splitlines()) == 2
+    assert json.loads(event[6:])["payload"] == {"a": 1, "b": [2, 3]}
+
+
+def test_an_event_of_what_is_no_json_is_one_line():
+    event = event_of(Message("t", b'{"a":\n', "state", 1, True))
+    assert json.loads(event[6:])["payload_text"] == '{"a":\n'
+    assert len(event.splitlines()) == 2
 
 
 async def test_a_stream_that_is_not_read_keeps_the_newest_of_each_topic():
