@@ -82,6 +82,8 @@ class Broker:
         self._links: set[Link] = set()
         self._strangers = 0
         self._strangers_of: Counter[str] = Counter()  # by address
+        # what clients published and comes back by ``publish``: by identity, so only what nothing has changed on the way
+        self._underway: dict[int, tuple[Message, Publication]] = {}
         self._started = clock()
         self._system_due = 0.0
         self._closing = False
@@ -91,7 +93,19 @@ class Broker:
     def publish(self, messages: Sequence[Message]) -> None:
         """Take a batch that is committed. A retained message that is already in its place is passed over."""
         self.counters.published += len(messages)
-        self._distribution.batch(messages)
+        if not self._underway:
+            self._distribution.batch(messages)
+            return
+        run: list[Message] = []
+        for message in messages:
+            known = self._underway.pop(id(message), None)
+            if known is None:
+                run.append(message)
+                continue
+            self._distribution.batch(run)
+            run = []
+            self._one(known[1], message)
+        self._distribution.batch(run)
 
     def load(self, messages: Iterable[Message]) -> None:
         """Take the present values at the start; nobody is told."""
@@ -222,15 +236,19 @@ class Broker:
         kept = Message(topic, message.payload, kind_of(topic), int(self._wall() * 1000), message.retain)
         taken = self.on_publish(session.who, kept) if self.on_publish is not None else None
         if taken is None:
-            heard = self._distribution.one(item, kept, Details(item.qos, item.properties, item.expires))
-            answer(0 if heard else NO_MATCHING_SUBSCRIBERS, None)
+            answer(0 if self._one(item, kept) else NO_MATCHING_SUBSCRIBERS, None)
             return
-        taken.add_done_callback(lambda done: _answer_later(done, answer))
 
-    def _is_one_too_many(self, message: Received) -> bool:
-        retained = self._distribution.retained
-        new = bool(message.payload) and retained.get(message.topic) is None
-        return new and len(retained) >= self.options.retained
+        def settle(done: asyncio.Future[None]) -> None:
+            if self._underway.get(id(kept), (None,))[0] is kept:
+                del self._underway[id(kept)]
+            _answer_later(done, answer)
+
+        self._underway[id(kept)] = kept, item
+        taken.add_done_callback(settle)
+
+    def _one(self, item: Publication, message: Message) -> bool:
+        return self._distribution.one(item, message, Details(item.qos, item.properties, item.expires))
 
     def _will(self, session: Session, will: p.Will) -> None:
         """Publish a will, if its owner may still publish."""

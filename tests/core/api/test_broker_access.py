@@ -3,11 +3,13 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 from tests.support.broker import Rules, identity
 from tests.support.peers import Site, message
 
 from northbound import mqtt as m
 from northbound.api.stream import Stream, Streams
+from northbound.mqtt.properties import Properties
 from northbound.topics import TopicMatcher
 
 VERSIONS = (3, 4, 5)
@@ -243,6 +245,40 @@ def test_what_a_client_publishes_is_shown_to_the_runtime():
     peer.publish("placeos/o/state/m", b"2")
     assert shown == [("ann", "placeos/o/metadata/m", "metadata", True), ("ann", "placeos/o/state/m", "state", False)]
     assert len(watcher.heard()) == 2
+
+
+async def test_what_comes_back_from_the_runtime_is_as_it_was_published():
+    site = Site()
+    taken = []
+
+    def take(who, item):
+        taken.append((item, asyncio.get_running_loop().create_future()))
+        return taken[-1][1]
+
+    site.broker.on_publish = take
+    peer, watcher = site.peer("c", 5), site.peer("w", 5)
+    peer.subscribe("#", qos=1, no_local=True)
+    watcher.subscribe("#", qos=2)
+    said = {"response_topic": "r", "correlation_data": b"7", "user": (("a", "b"),), "message_expiry": 5}
+    peer.publish("a", b"1", 1, retain=True, **said)
+    peer.publish("b", b"2", 1, **said)
+    changed = structs.replace(taken[1][0], payload=b"***")
+    site.broker.publish([message("c"), taken[0][0], changed, message("d")])
+    for _, future in taken:
+        future.set_result(None)
+    await asyncio.sleep(0)
+    heard = watcher.messages()
+    assert [(item.topic, item.payload, item.qos) for item in heard] == [
+        ("c", b"1", 2), ("a", b"1", 1), ("b", b"***", 2), ("d", b"1", 2)
+    ]  # fmt: skip
+    told = heard[1].properties
+    assert {name: getattr(told, name) for name in said} == said
+    assert heard[2].properties == Properties()
+    assert [topic for topic, _ in peer.heard()] == ["c", "b", "d"]
+    assert not site.broker._underway
+    late = site.peer("l", 5)
+    late.subscribe("a")
+    assert late.rest[0].properties.correlation_data == b"7"
 
 
 async def test_what_the_runtime_takes_is_acknowledged_when_it_is_safe():
