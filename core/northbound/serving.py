@@ -20,8 +20,8 @@ Publish = Literal["live", "north"]
 
 
 def _network(text: str) -> str:
-    ipaddress.ip_network(text, strict=False)
-    return text
+    """Return the network: uvicorn takes none that is written as an address within it (``10.0.0.5/8``)."""
+    return str(ipaddress.ip_network(text, strict=False))
 
 
 def _origin(text: str) -> str:
