@@ -268,6 +268,20 @@ async def test_what_happens_is_counted_and_a_reload_counts_on(signin, store, key
     assert signin.numbers()["api_keys"] == 1
 
 
+async def test_who_shows_nothing_has_not_guessed(store):
+    signin = SignIn(options(store.parent, throttle={"attempts": 1, "delay": "0s"}), store=store)
+    for _ in range(3):
+        assert (await refusal(signin.bearer({}, address=HERE))).reason == "bad_credentials"
+        assert (await refusal(signin.sign_in(None, None, address=HERE))).reason == "bad_credentials"
+        assert (await refusal(signin.sign_in("", b"", address=HERE))).reason == "bad_credentials"
+    assert len(signin.throttle) == 0
+    assert (await refusal(signin.bearer({"authorization": "Basic YTpi"}, address=HERE))).reason == "bad_credentials"
+    assert (await refusal(signin.bearer({}, address=HERE))).reason == "too_many"
+    await refusal(signin.sign_in("guess", None, address="192.0.2.77"))
+    await refusal(signin.sign_in(None, b"\xff", address="192.0.2.78"))
+    assert len(signin.throttle) == 3
+
+
 # keys of a source
 
 
