@@ -88,7 +88,7 @@ class SignIn:
         if identity.expires is not None and now >= identity.expires:
             return False
         if identity.key_id is None:
-            return self.tokens.knows(identity.issuer)
+            return self.tokens.holds(identity)
         key = await self._key(identity.key_id)
         return key is not None and key.holds(int(now * 1000)) and self._identity(key) == identity
 

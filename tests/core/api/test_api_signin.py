@@ -196,6 +196,21 @@ async def test_a_revoked_or_changed_key_no_longer_holds(signin, keys):
     assert not await signin.still_valid(stays)
 
 
+async def test_who_came_by_what_an_issuer_was_configured_to_say_goes_with_that(store):
+    same, issuer = options(store.parent), options(store.parent).issuers["placeos"]
+    first = SignIn(same, store=store)
+    who = await first.sign_in(token(), None, address=HERE)
+    again = SignIn(options(store.parent, throttle={"attempts": 3}), store=store, before=first)
+    assert await again.still_valid(who)
+    for changed in ({"audience": ("other.example.com",)}, {"every_org": ("admin",)}, {"org": "other"}):
+        issuers = {"placeos": issuer.model_copy(update=changed)}
+        after = SignIn(same.model_copy(update={"issuers": issuers}), store=store, before=again)
+        assert not await after.still_valid(who)
+    back = await after.sign_in(token(), None, address=HERE)
+    assert back.org == "other"
+    assert await after.still_valid(back)
+
+
 async def test_who_came_with_an_issuer_that_is_no_longer_configured_goes(signin, store):
     who = await signin.sign_in(token(), None, address=HERE)
     assert who.issuer == "placeos"
