@@ -11,7 +11,8 @@ from tests.support.fakes import Destination
 from tests.support.intake import until
 
 from northbound.administration import DeadLetters
-from northbound.api import app, health, openapi, pages
+from northbound.api import app, health, openapi, pages, state
+from northbound.api.identity import Identity
 from northbound.api.stream import MAX_WAITING, Stream, event_of
 from northbound.errors import NotConnected, PartialDelivery, Rejected
 from northbound.events import Cleared, Metadata
@@ -171,6 +172,21 @@ async def test_a_stream_ends_with_the_key(service):
         service.keys.revoke("admin")
         ((name, event),) = await Events(response).take(1)
         assert (name, event["reason"]) == ("end", "what you signed in with has expired or was revoked")
+
+
+async def test_a_stream_ends_with_the_key_while_the_present_is_told(service, monkeypatch):
+    monkeypatch.setattr(state, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(state, "_CHUNK", 1)
+    await service.put(*(value(f"v{number}", number) for number in range(3)))
+    found = service.runtime.api
+    who = Identity(
+        subject="a", name="a", org=ORG, role="admin", scopes=frozenset({"mqtt"}), expires=None, key_id="0" * 32
+    )
+    answers = state.State(found._broker, found._bounds, found._door, found._streams)
+    stream = Stream(TopicMatcher(["#"]), who, found._bounds, narrowed=True)
+    told = [event async for event in answers._events(stream, "#")]
+    assert len(told) == 3
+    assert told[-1].startswith(b"event: end")
 
 
 async def test_streams_are_bounded(tmp_path):
