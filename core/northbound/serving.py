@@ -94,6 +94,9 @@ class ApiOptions(pydantic.BaseModel):
     def _safe(self) -> ApiOptions:
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key go together: set both or neither")
+        for rule in self.access.rules:
+            if unknown := set(rule.issuers or ()) - set(self.auth.issuers):
+                raise ValueError(f"access.rules: there is no [api.auth.issuers.{min(unknown)}]")
         return self
 
     @property

@@ -505,6 +505,7 @@ async def test_what_goes_north_passes_the_privacy_rules(tmp_path):
         ('certificate = "a.pem"', "api", "go together"),
         ('origins = ["https://a.example.com/"]', "api.origins.0", "write an origin"),
         ('trusted_proxies = ["proxy"]', "api.trusted_proxies.0", "does not appear to be"),
+        ('access = { rules = [{ issuers = ["x"], read = ["a"] }] }', "api", "there is no [api.auth.issuers.x]"),
         ('publish = "south"', "api.publish", "'live' or 'north'"),
         ('lisen = "127.0.0.1:1"', "api.lisen", "did you mean 'listen'"),
         ('auth = { api_keys_from = "nobody" }', "api.auth.api_keys_from", "no source is named 'nobody'"),
