@@ -242,7 +242,7 @@ async def test_nobody_is_told_anything_without_a_token(service, path):
     assert answer.headers["www-authenticate"] == 'Bearer realm="northbound"'
 
 
-@pytest.mark.parametrize("path", OPERATORS)
+@pytest.mark.parametrize("path", ["/metrics", *OPERATORS])
 async def test_a_user_is_told_nothing_of_the_service(service, path):
     assert (await service.get(path, "user")).status_code == 403
     assert (await service.get(path, "support")).status_code == 200
