@@ -86,6 +86,7 @@ class Broker:
         self._underway: dict[int, tuple[Message, Publication]] = {}
         self._started = clock()
         self._system_due = 0.0
+        self._told: set[str] = set()  # topics below $SYS
         self._closing = False
 
     # -- the tree -------------------------------------------------------------------------------------------------
@@ -326,10 +327,13 @@ class Broker:
         values = dict(system_values(self.numbers(), now - self._started, northbound.__version__))
         if self.system is not None:
             values.update(self.system())
+        payloads = {topic: value.encode() for topic, value in values.items()}
+        for gone in self._told - payloads.keys():  # of a connector that a reload has removed
+            payloads[gone] = b""
+        self._told = set(values)
         wall = int(self._wall() * 1000)
-        for topic, value in values.items():
+        for topic, payload in payloads.items():
             known = self._distribution.retained.get(topic)
-            payload = value.encode()
             if known is None or known.payload != payload:
                 message = Message(topic, payload, "metadata", wall, True)
                 item = Publication(topic, payload, 2, True, newest_only=True)
