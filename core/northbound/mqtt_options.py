@@ -18,10 +18,18 @@ class MqttOptions(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     connections: int = Field(5000, ge=1, description="Connections at once, over WebSocket and TCP together.")
-    strangers: int = Field(500, ge=1, description="Connections at once that are not signed in yet.")
-    sessions: int = Field(10_000, ge=1, description="Sessions, connected or waiting for their client to come back.")
-    sessions_per_user: int = Field(
-        2000, ge=1, description="Of these, of one user: the one whose client is away the longest makes room."
+    strangers: int = Field(
+        500, ge=1, description="Connections at once that are not signed in yet; half of them from one address."
+    )
+    sessions: int = Field(
+        10_000,
+        ge=1,
+        description="Sessions, connected or waiting for their client; the one that is away the longest makes room.",
+    )
+    sessions_per_user: int = Field(1000, ge=1, description="Of these, of one user, who makes room alike.")
+    away_bytes: Size = Field(
+        ByteSize(256 * _KIB * _KIB),
+        description="What waits for all clients that are away; beyond it the sessions away the longest end.",
     )
     subscriptions: int = Field(200, ge=1, description="Topic filters of one session.")
     session_expiry: Duration = Field(

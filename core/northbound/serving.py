@@ -20,8 +20,8 @@ Publish = Literal["live", "north"]
 
 
 def _network(text: str) -> str:
-    ipaddress.ip_network(text, strict=False)
-    return text
+    """Return the network: uvicorn takes none that is written as an address within it (``10.0.0.5/8``)."""
+    return str(ipaddress.ip_network(text, strict=False))
 
 
 def _origin(text: str) -> str:
@@ -94,6 +94,9 @@ class ApiOptions(pydantic.BaseModel):
     def _safe(self) -> ApiOptions:
         if (self.certificate is None) != (self.private_key is None):
             raise ValueError("certificate and private_key go together: set both or neither")
+        for rule in self.access.rules:
+            if unknown := set(rule.issuers or ()) - set(self.auth.issuers):
+                raise ValueError(f"access.rules: there is no [api.auth.issuers.{min(unknown)}]")
         return self
 
     @property

@@ -13,7 +13,7 @@ import uvicorn
 
 from northbound.api.broker import Broker
 from northbound.api.identity import Grant, Identity, SignInRefused
-from northbound.api.mqtt_socket import MqttListener, mqtt_endpoint
+from northbound.api.mqtt_socket import MqttListener, mqtt_endpoint, strangers_message
 from northbound.api.websocket import WebSocket
 from northbound.message import Message
 from northbound.mqtt_options import MqttOptions
@@ -106,7 +106,7 @@ async def served(*, options=None, access=None, people=None, origins=(), ssl=None
             wrap(app) if wrap else app,
             ws=WebSocket,
             ws_per_message_deflate=False,
-            ws_max_size=1024 * 1024,
+            ws_max_size=strangers_message(options),
             lifespan="off",
             log_level="error",
             access_log=False,

@@ -67,6 +67,7 @@ class Peer:
         will=None,
         keep_alive=60,
         room=1 << 20,
+        address="192.0.2.1",
         **properties,
     ):
         self.site = site
@@ -74,6 +75,7 @@ class Peer:
         self.version = version
         self.who = who or identity()
         self.room = room
+        self.address = address
         self.wakes = 0
         self.aborted = False
         self._decoder = m.Decoder(version)
@@ -98,7 +100,7 @@ class Peer:
         def abort():
             self.aborted = True
 
-        self.link = self.site.broker.open("192.0.2.1", wake, abort)
+        self.link = self.site.broker.open(self.address, wake, abort)
         assert self.link is not None
         self._decoder = m.Decoder(self.version)
         self.acks = True

@@ -38,7 +38,12 @@ class AccessRuleOptions(pydantic.BaseModel):
 
     roles: tuple[Role, ...] = Field(("user", "support", "admin"), min_length=1, description="Whom it is for.")
     users: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
-        None, min_length=1, description="Only these: subjects of tokens, or users and names of API keys."
+        None,
+        min_length=1,
+        description="Only these: subjects of tokens of any issuer, users of API keys, and names of those without one.",
+    )
+    issuers: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        None, min_length=1, description="Only whose token is of one of these issuers, by its name here; no API key."
     )
     read: tuple[FilterTemplate, ...] = Field(
         (), description="What they see: topic filters, with {root}, {org}, {user}."

@@ -58,6 +58,7 @@ class Rules:
         self._rules = options.all_rules
         self._root = scheme.root
         self._personal = any(map(_is_personal, self._rules))
+        self._by_issuer = any(rule.issuers is not None for rule in self._rules)
         self._rights: dict[Hashable, tuple[_Filters, _Filters]] = {}
 
     def subscribe(self, who: Identity, filter: str) -> Grant:  # noqa: A002 - MQTT's word for it
@@ -86,7 +87,9 @@ class Rules:
 
     def rights(self, who: Identity) -> Hashable:
         """Return what is equal for people of whom every question here has the same answer."""
-        return (who.role, who.org, who.every_org, who.reads, who.writes, who.subject if self._personal else None)
+        subject = who.subject if self._personal else None
+        issuer = who.issuer if self._by_issuer else None
+        return (who.role, who.org, who.every_org, who.reads, who.writes, subject, issuer)
 
     def _of(self, who: Identity) -> tuple[_Filters, _Filters]:
         key = self.rights(who)
@@ -122,4 +125,8 @@ def _is_personal(rule: AccessRuleOptions) -> bool:
 
 
 def _is_for(rule: AccessRuleOptions, who: Identity) -> bool:
-    return who.role in rule.roles and (rule.users is None or who.subject in rule.users)
+    return (
+        who.role in rule.roles
+        and (rule.users is None or who.subject in rule.users)
+        and (rule.issuers is None or who.issuer in rule.issuers)
+    )

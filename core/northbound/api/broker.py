@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -23,6 +24,7 @@ from northbound.api.retained import Details
 from northbound.api.session import Session
 from northbound.api.sessions import Sessions
 from northbound.api.system import system_values
+from northbound.api.throttle import network
 from northbound.message import Kind, Message
 from northbound.mqtt import packets as p
 from northbound.mqtt.inbound import Received
@@ -41,6 +43,8 @@ from northbound.mqtt_options import MqttOptions
 
 _TURN: Final = 0.25  # seconds between two looks at the clock
 _GOOD_BYE: Final = 2.0  # seconds that clients have to read that the server goes
+_ASKED_AT_ONCE: Final = 16  # sign-ins of which it is asked at a time whether they hold
+_ANSWER: Final = 5.0  # seconds that each of these questions may take
 
 #: Called with what a client publishes; None: nothing more is to be done, a future: it was taken, and comes back by
 #: ``publish``, and PUBACK waits for the future.
@@ -77,8 +81,12 @@ class Broker:
         self._sessions = Sessions(access, self.options, self.counters, self._distribution, self._will)
         self._links: set[Link] = set()
         self._strangers = 0
+        self._strangers_of: Counter[str] = Counter()  # by address
+        # what clients published and comes back by ``publish``: by identity, so only what nothing has changed on the way
+        self._underway: dict[int, tuple[Message, Publication]] = {}
         self._started = clock()
         self._system_due = 0.0
+        self._told: set[str] = set()  # topics below $SYS
         self._closing = False
 
     # -- the tree -------------------------------------------------------------------------------------------------
@@ -86,7 +94,19 @@ class Broker:
     def publish(self, messages: Sequence[Message]) -> None:
         """Take a batch that is committed. A retained message that is already in its place is passed over."""
         self.counters.published += len(messages)
-        self._distribution.batch(messages)
+        if not self._underway:
+            self._distribution.batch(messages)
+            return
+        run: list[Message] = []
+        for message in messages:
+            known = self._underway.pop(id(message), None)
+            if known is None:
+                run.append(message)
+                continue
+            self._distribution.batch(run)
+            run = []
+            self._one(known[1], message)
+        self._distribution.batch(run)
 
     def load(self, messages: Iterable[Message]) -> None:
         """Take the present values at the start; nobody is told."""
@@ -110,6 +130,7 @@ class Broker:
             filters=len(self._distribution.audiences),
             retained=len(self._distribution.retained),
             queued=sum(len(session.outbox) for session in self._sessions),
+            away_bytes=self._sessions.away_bytes,
             counters=replace(self.counters),
         )
 
@@ -127,13 +148,19 @@ class Broker:
         ``wake`` says that there is something to write, ``abort`` ends a transport that takes nothing. Whoever has
         opened it gives it back to :meth:`part`.
         """
-        full = len(self._links) >= self.options.connections or self._strangers >= self.options.strangers
+        options, where = self.options, network(address)
+        full = (
+            len(self._links) >= options.connections
+            or self._strangers >= options.strangers
+            or self._strangers_of[where] >= (options.strangers + 1) // 2  # no address takes the place of all
+        )
         if full or self._closing:
             self.counters.refused += 1
             return None
         link = Link(self, self._server_options, address, wake, abort, self._clock())
         self._links.add(link)
         self._strangers += 1
+        self._strangers_of[where] += 1
         self.counters.connections_total += 1
         return link
 
@@ -142,15 +169,23 @@ class Broker:
         if link in self._links:
             link.lose("the connection was lost", self._clock())
             self._links.discard(link)
-            self._strangers -= not link.known
+            if not link.known:
+                self._less_strange(link)
 
     def enter(self, link: Link, who: Identity, now: float) -> list[Event]:
         """Let a client in, or refuse it by what its link then says."""
         events = self._sessions.enter(link, who, now)
         if link.session is not None and not link.known:
             link.known = True
-            self._strangers -= 1
+            self._less_strange(link)
         return events
+
+    def _less_strange(self, link: Link) -> None:
+        where = network(link.address)
+        self._strangers -= 1
+        self._strangers_of[where] -= 1
+        if not self._strangers_of[where]:
+            del self._strangers_of[where]
 
     def leave(self, link: Link, ended: Ended, now: float) -> None:
         """Take note that a connection is over."""
@@ -202,18 +237,24 @@ class Broker:
         kept = Message(topic, message.payload, kind_of(topic), int(self._wall() * 1000), message.retain)
         taken = self.on_publish(session.who, kept) if self.on_publish is not None else None
         if taken is None:
-            heard = self._distribution.one(item, kept, Details(item.qos, item.properties, item.expires))
-            answer(0 if heard else NO_MATCHING_SUBSCRIBERS, None)
+            answer(0 if self._one(item, kept) else NO_MATCHING_SUBSCRIBERS, None)
             return
-        taken.add_done_callback(lambda done: _answer_later(done, answer))
 
-    def _is_one_too_many(self, message: Received) -> bool:
-        retained = self._distribution.retained
-        new = bool(message.payload) and retained.get(message.topic) is None
-        return new and len(retained) >= self.options.retained
+        def settle(done: asyncio.Future[None]) -> None:
+            if self._underway.get(id(kept), (None,))[0] is kept:
+                del self._underway[id(kept)]
+            _answer_later(done, answer)
+
+        self._underway[id(kept)] = kept, item
+        taken.add_done_callback(settle)
+
+    def _one(self, item: Publication, message: Message) -> bool:
+        return self._distribution.one(item, message, Details(item.qos, item.properties, item.expires))
 
     def _will(self, session: Session, will: p.Will) -> None:
-        """Publish a will; that its owner may publish there was asked when it came."""
+        """Publish a will, if its owner may still publish."""
+        if _expired(session.who, self._wall()):
+            return
         self.counters.wills += 1
         message = Received(will.topic, will.payload, will.qos, will.retain, False, will.properties, 0)
         self.receive(session, message, lambda _reason, _words: None, self._clock())
@@ -222,24 +263,30 @@ class Broker:
 
     async def run(self) -> None:
         """Do what time asks for, until cancelled: keep-alive, expiry, wills, rights that end, ``$SYS``."""
-        recheck = self.options.recheck_interval.total_seconds()
-        due = self._clock() + recheck
+        async with asyncio.TaskGroup() as group:
+            # apart: whoever is asked about a key may take as long as they like, and time does not wait for them
+            group.create_task(self._ticking(), name="time")
+            group.create_task(self._rechecking(), name="rights that end")
+
+    async def _ticking(self) -> None:
         while True:
             await asyncio.sleep(_TURN)
             self.tick(self._clock())
-            if self._clock() >= due:
-                await self.recheck()
-                due = self._clock() + recheck
+
+    async def _rechecking(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.recheck_interval.total_seconds())
+            await self.recheck()
 
     def tick(self, now: float) -> None:
         """Let time pass."""
         wall, stall = self._wall(), self.options.stall_timeout.total_seconds()
         for link in list(self._links):
             link.tick(now, stall)
-            who = link.who
-            if who is not None and who.expires is not None and wall >= who.expires and not link.over:
+            if link.who is not None and not link.over and _expired(link.who, wall):
                 self.counters.ended_by_access += 1
-                link.disconnect(MAXIMUM_CONNECT_TIME, "the token has expired", now)
+                # somebody who may no longer be here has no last word either
+                link.disconnect(MAXIMUM_CONNECT_TIME, "the token has expired", now, will=False)
         self._sessions.tick(now)
         self._distribution.retained.expire(now)
         if now >= self._system_due:
@@ -247,33 +294,46 @@ class Broker:
             self._publish_system(now)
 
     async def recheck(self) -> None:
-        """Ask of everybody who is connected whether they still are who they were."""
+        """Ask of everybody who is connected, or has left a will, whether they still are who they were."""
         if self._authenticator is None:
             return
         links: dict[Identity, list[Link]] = {}
         for link in self._links:
             if link.who is not None and not link.over:
                 links.setdefault(link.who, []).append(link)
-        for who, same in links.items():
+        for session in self._sessions:
+            if session.will_due is not None:
+                links.setdefault(session.who, [])
+        questions = iter(links.items())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_ASKED_AT_ONCE, len(links))):
+                group.create_task(self._recheck(self._authenticator, questions), name="rights that end")
+
+    async def _recheck(self, authenticator: Authenticator, questions: Iterator[tuple[Identity, list[Link]]]) -> None:
+        for who, same in questions:
             try:
-                valid = await self._authenticator.still_valid(who)
+                async with asyncio.timeout(_ANSWER):
+                    valid = await authenticator.still_valid(who)
             except Exception:  # whatever a key store can fail with: it ends no connection, and it is tried again
                 log.exception("cannot tell whether a sign-in still holds; trying again")
                 continue
             if not valid:
+                self._sessions.drop_wills(who)
                 for link in same:
-                    self.counters.ended_by_access += 1
-                    # somebody who may no longer be here has no last word either
+                    self.counters.ended_by_access += not link.over
                     link.disconnect(NOT_AUTHORISED, "the token or key holds no more", self._clock(), will=False)
 
     def _publish_system(self, now: float) -> None:
         values = dict(system_values(self.numbers(), now - self._started, northbound.__version__))
         if self.system is not None:
             values.update(self.system())
+        payloads = {topic: value.encode() for topic, value in values.items()}
+        for gone in self._told - payloads.keys():  # of a connector that a reload has removed
+            payloads[gone] = b""
+        self._told = set(values)
         wall = int(self._wall() * 1000)
-        for topic, value in values.items():
+        for topic, payload in payloads.items():
             known = self._distribution.retained.get(topic)
-            payload = value.encode()
             if known is None or known.payload != payload:
                 message = Message(topic, payload, "metadata", wall, True)
                 item = Publication(topic, payload, 2, True, newest_only=True)
@@ -288,6 +348,10 @@ class Broker:
         deadline = now + _GOOD_BYE
         while self._links and self._clock() < deadline:  # noqa: ASYNC110 - the last of thousands sets no event
             await asyncio.sleep(0.01)
+
+
+def _expired(who: Identity, wall: float) -> bool:
+    return who.expires is not None and wall >= who.expires
 
 
 def _answer_later(done: asyncio.Future[None], answer: Callable[[int, str | None], None]) -> None:

@@ -25,6 +25,10 @@ class Wire(Protocol):
         """Return what came, None at the end."""
         ...
 
+    def welcome(self) -> None:
+        """Take note that the client was let in, and may say more at once."""
+        ...
+
     async def write(self, pieces: Sequence[bytes]) -> None:
         """Send whole packets; return when there is room for more. Raises ``OSError`` when the client is gone."""
         ...
@@ -68,6 +72,8 @@ async def _read(link: Link, wire: Wire, authenticator: Authenticator, ready: asy
             link.disconnect(IMPLEMENTATION_SPECIFIC, "the server has failed", loop.time())
         if link.stranger is not None:
             await _sign_in(link, authenticator)
+            if link.known:
+                wire.welcome()
         ready.set()
         while link.server.pending > _ANSWERS and not link.over:  # it asks and does not listen
             link.server.unheard(loop.time())

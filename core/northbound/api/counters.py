@@ -38,4 +38,5 @@ class BrokerStatus(msgspec.Struct, frozen=True, gc=False):
     filters: int
     retained: int
     queued: int
+    away_bytes: int
     counters: Counters

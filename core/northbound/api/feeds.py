@@ -15,7 +15,7 @@ from northbound.mqtt.publication import form
 class Feed:
     """``topics`` match the filter ``text``; ``allowed`` is asked for each where the filter is wider than the rights."""
 
-    __slots__ = ("_allowed", "_at", "_ids", "_retained", "_topics", "done", "qos", "text", "version")
+    __slots__ = ("_at", "_ids", "_retained", "_topics", "allowed", "done", "qos", "text", "version")
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Feed:
         self._topics = topics
         self._at = 0
         self._ids = ids
-        self._allowed = allowed
+        self.allowed = allowed
         self.version = version
         self.qos = qos
         self.done = False  # it was read to its end
@@ -44,7 +44,7 @@ class Feed:
         while self._at < len(topics):
             topic = topics[self._at]
             self._at += 1
-            if self._allowed is not None and not self._allowed(topic):
+            if self.allowed is not None and not self.allowed(topic):
                 continue
             publication = self._retained.publication(topic)
             if publication is not None:
@@ -58,7 +58,7 @@ class Feed:
 
         It stops at a value that a client published with something beside it: that one is for :meth:`next`.
         """
-        get, plain, allowed, version = self._retained.get, self._retained.plain, self._allowed, self.version
+        get, plain, allowed, version = self._retained.get, self._retained.plain, self.allowed, self.version
         properties = Properties(subscription_ids=self._ids) if self._ids and version == 5 else NONE
         topics, at, end, written, too_large = self._topics, self._at, len(self._topics), 0, 0
         while at < end and room > 0:

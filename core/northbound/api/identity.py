@@ -37,6 +37,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str | None = None
     #: Whose token it was: the name of ``[api.auth.issuers.NAME]``. Two issuers may call two people alike.
     issuer: str | None = None
+    #: Which configuration of that issuer the token was read by: it holds no longer than that.
+    terms: int = 0
     #: Not bound to one organisation: said only by the configuration or whoever made the key, never by a token's claim.
     every_org: bool = False
 

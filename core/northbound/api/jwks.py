@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,25 +65,22 @@ class RemoteKeys:
         self._fetched: float | None = None
         self._not_before = 0.0
         self._retry = _FIRST_RETRY_SECONDS
-        self._fetching = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
 
     async def find(self, key_id: str | None, algorithm: str) -> list[VerificationKey]:
         """Return the keys a token may be signed with; fetches them where none is known and it is time."""
         found = chosen(self._known(), key_id, algorithm)
         if not found:
-            seen = self._fetched
-            async with self._fetching:
-                if self._fetched == seen and self._clock() >= self._not_before:
-                    await self._fetch()
+            if self._fetching is not None or self._clock() >= self._not_before:
+                await self._fetch()
             found = chosen(self._known(), key_id, algorithm)
         return found
 
     async def run(self) -> None:
         """Keep the keys fresh, until cancelled."""
         while True:
-            async with self._fetching:
-                if self._due() <= 0:
-                    await self._fetch()
+            if self._due() <= 0:
+                await self._fetch()
             await asyncio.sleep(max(self._due(), 0.1))
 
     def _known(self) -> list[VerificationKey]:
@@ -97,6 +95,15 @@ class RemoteKeys:
         return max(fresh, self._not_before if self.error is not None else 0.0) - now
 
     async def _fetch(self) -> None:
+        """Fetch the keys, once for all who ask meanwhile.
+
+        In a task of nobody's: a client who gives up must not end it, or the next one knocks again at once.
+        """
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch_once(), name=f"fetch of {self.url}")
+        await asyncio.shield(self._fetching)
+
+    async def _fetch_once(self) -> None:
         try:
             keys = await fetch(self.url, self._ca, self._algorithms)
         except JwksError as error:
@@ -114,11 +121,18 @@ class RemoteKeys:
             self._fetched = self._clock()
             self._not_before = self._fetched + self._cooldown
             self._retry = _FIRST_RETRY_SECONDS
+        finally:
+            self._fetching = None
 
 
 async def fetch(url: str, ca: Path | None, algorithms: Iterable[str]) -> list[VerificationKey]:
     """Return the keys that are published at ``url``; raises :class:`JwksError`."""
-    return parse(await asyncio.to_thread(_get, url, ca), algorithms)
+    executor = ThreadPoolExecutor(1)  # its own: those of the loop are for what does not hang
+    try:
+        content = await asyncio.get_running_loop().run_in_executor(executor, _get, url, ca)
+    finally:
+        executor.shutdown(wait=False)
+    return parse(content, algorithms)
 
 
 def parse(content: bytes, algorithms: Iterable[str]) -> list[VerificationKey]:

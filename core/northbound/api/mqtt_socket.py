@@ -31,11 +31,17 @@ EXTENSION: Final = "northbound"
 _SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")  # in the order of our liking
 _TEXT_REFUSED: Final = 1003  # RFC 6455, section 7.4.1: a kind of data that is not accepted
 _TRY_LATER: Final = 1013  # IANA's registry of close codes
+_JOINED: Final = 4  # a WebSocket message may join several packets of MQTT
 _READ: Final = 64 * 1024
+_GOOD_BYE: Final = 2.0  # seconds that a client has to let a good-bye through
 
 
 class Transport(Protocol):
     """What a WebSocket of the server can do beyond ASGI."""
+
+    def take(self, largest: int) -> None:
+        """Take messages of up to so many bytes from now on."""
+        ...
 
     async def write_frames(self, data: bytes) -> None:
         """Send whole frames, once there is room. Raises ``OSError`` when the client is gone."""
@@ -46,15 +52,25 @@ class Transport(Protocol):
         ...
 
 
+def strangers_message(options: MqttOptions) -> int:
+    """Return the bytes that a server takes in a message of who is not signed in yet.
+
+    Twice what MQTT takes: who says a little too much hears so in a CONNACK.
+    """
+    return 2 * options.connect_bytes
+
+
 def mqtt_endpoint(
     broker: Broker,
     authenticator: Authenticator,
     access: Access,  # noqa: ARG001 - the broker has it; here so that both transports are made alike
-    options: MqttOptions,  # noqa: ARG001 - as above
+    options: MqttOptions,
     *,
     origins: Sequence[str] = (),
 ) -> AsgiApp:
     """Return the ASGI application, for a server whose scopes have a :class:`Transport`.
+
+    That one begins with messages of :func:`strangers_message` at most.
 
     ``origins`` are those of web pages that may connect, beside our own; ``*``: all.
     """
@@ -74,7 +90,7 @@ def mqtt_endpoint(
             return
         await send({"type": "websocket.accept", "subprotocol": offered[0]})
         client = scope.get("client")
-        wire = _WebSocket(receive, send, scope["extensions"][EXTENSION]["transport"])
+        wire = _WebSocket(receive, send, scope["extensions"][EXTENSION]["transport"], _JOINED * options.packet_bytes)
         served = await converse(broker, authenticator, client[0] if client else "", wire)
         await wire.close(1000 if served else _TRY_LATER)
 
@@ -100,10 +116,11 @@ async def _respond(
 
 
 class _WebSocket:
-    def __init__(self, receive: AsgiReceive, send: AsgiSend, transport: Transport) -> None:
+    def __init__(self, receive: AsgiReceive, send: AsgiSend, transport: Transport, largest: int) -> None:
         self._receive = receive
         self._send = send
         self._transport = transport
+        self._largest = largest
         self._close_code = 0
         self._gone = False
 
@@ -118,13 +135,19 @@ class _WebSocket:
             return None
         return bytes(data)
 
+    def welcome(self) -> None:
+        self._transport.take(self._largest)
+
     async def write(self, pieces: Sequence[bytes]) -> None:
         await self._transport.write_frames(framed(pieces))
 
     async def close(self, code: int) -> None:
         if not self._gone:
             try:
-                await self._send({"type": "websocket.close", "code": self._close_code or code})
+                async with asyncio.timeout(_GOOD_BYE):
+                    await self._send({"type": "websocket.close", "code": self._close_code or code})
+            except TimeoutError:  # there is no room for it: the client reads nothing
+                self.abort()
             except (OSError, RuntimeError):  # uvicorn's words for it, where it has closed the WebSocket itself
                 self._gone = True
 
@@ -207,6 +230,9 @@ class _Stream:
         except OSError:
             return None
 
+    def welcome(self) -> None:
+        pass  # it reads pieces, and the decoder bounds packets
+
     async def write(self, pieces: Sequence[bytes]) -> None:
         self._writer.write(b"".join(pieces))
         await self._writer.drain()
@@ -214,7 +240,7 @@ class _Stream:
     async def close(self) -> None:
         self._writer.close()
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(_GOOD_BYE):
                 await self._writer.wait_closed()
         except (OSError, TimeoutError):
             self._writer.transport.abort()

@@ -117,7 +117,7 @@ def _paths() -> Json:
         "/healthz": {"get": well},
         "/healthz/live": {"get": here},
         "/metrics": {
-            "get": _operation("Every number, for Prometheus", text, words="Without a token where open_metrics is set.")
+            "get": _operation("Every number, for Prometheus", text, words="Support and admin; all with open_metrics.")
         },
         "/api/openapi.json": {"get": _operation("This description", anything, refusals=(429,))},
         "/api/me": {"get": _operation("Who is signed in, and how this site writes topics and payloads", anything)},

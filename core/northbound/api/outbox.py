@@ -21,6 +21,8 @@ from northbound.api.feeds import Feed
 from northbound.mqtt.deliveries import Deliveries, Delivery, spoken
 from northbound.mqtt.publication import Form, Publication
 
+_MESSAGE: Final = 200  # bytes that one that waits costs beside its topic and payload
+
 # An empty deque has 600 bytes, and most connections never use all three. Nothing is ever put in here.
 _NO_CHUNKS: Final[deque[Chunk]] = deque()
 _NO_DELIVERIES: Final[deque[Delivery]] = deque()
@@ -62,6 +64,7 @@ class Outbox:
         "_queue_messages",
         "_ready",
         "assured",
+        "away_bytes",
         "deliveries",
         "feeds",
         "quick",
@@ -76,6 +79,7 @@ class Outbox:
         self.assured: deque[Delivery] = _NO_DELIVERIES
         self.feeds: deque[Feed] = _NO_FEEDS
         self.wake: Callable[[], None] | None = None
+        self.away_bytes = 0  # what waits while nobody is connected; messages that others wait for, too, count in full
         self._newest: OrderedDict[object, Delivery] = (
             OrderedDict()
         )  # topic of a value, or the message itself → what to send
@@ -101,6 +105,7 @@ class Outbox:
     def attach(self, wake: Callable[[], None], version: int) -> None:
         """Send to a connection from now on; what waits is put in the words of its version."""
         self.wake = wake
+        self.away_bytes = 0
         self._ready = False
         if self.assured:
             self.assured = deque([(item, spoken(how, version)) for item, how in self.assured])
@@ -116,9 +121,18 @@ class Outbox:
         self.quick_bytes = 0
         self._newest.clear()
         self.feeds = deque([feed for feed in self.feeds if feed.qos]) or _NO_FEEDS
+        self._weigh()
+
+    def _weigh(self) -> None:
+        waiting = (*self.assured, *self._newest_assured.values(), *self.deliveries.unsettled)
+        self.away_bytes = sum([item.size + _MESSAGE for item, _ in waiting])
 
     def keep_only(self, allowed: Callable[[str], bool]) -> None:
         """Drop what waits and may no longer be seen."""
+        if self.quick:
+            left = [([item for item in chunk.publications if allowed(item.topic)], chunk.form) for chunk in self.quick]
+            self.quick = deque([Chunk(items, how) for items, how in left if items])
+            self.quick_bytes = sum(chunk.size for chunk in self.quick)
         self.assured = deque([delivery for delivery in self.assured if allowed(delivery[0].topic)])
         for key, (item, _) in list(self._newest_assured.items()):
             if not allowed(item.topic):
@@ -126,6 +140,8 @@ class Outbox:
         for key, (item, _) in list(self._newest.items()):
             if not allowed(item.topic):
                 del self._newest[key]
+        if self.wake is None:
+            self._weigh()
 
     # -- what there is to send ------------------------------------------------------------------------------------
 
@@ -147,6 +163,8 @@ class Outbox:
 
     def add(self, publications: Sequence[Publication], how: Form) -> None:
         """Queue messages of QoS 1 or 2, also for a client that is away."""
+        if self.wake is None:
+            self.away_bytes += sum([item.size + _MESSAGE for item in publications])
         assured = self.assured
         if assured is _NO_DELIVERIES:
             assured = self.assured = deque()
@@ -181,8 +199,12 @@ class Outbox:
         key: object = item.topic if item.newest_only else item
         if key in newest:
             self._counters.conflated += 1
+            if self.wake is None:
+                self.away_bytes -= newest[key][0].size + _MESSAGE
         elif len(newest) >= self._conflated:
             self._counters.dropped_queue_full += 1
+            if self.wake is None:
+                self.away_bytes -= item.size + _MESSAGE
             return
         newest[key] = (item, how)
 

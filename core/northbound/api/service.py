@@ -20,7 +20,7 @@ from northbound.api.app import Served, build
 from northbound.api.audit import AuditedRules, Happening
 from northbound.api.broker import Broker
 from northbound.api.identity import Identity
-from northbound.api.mqtt_socket import MqttListener, mqtt_endpoint
+from northbound.api.mqtt_socket import MqttListener, mqtt_endpoint, strangers_message
 from northbound.api.pages import App
 from northbound.api.signin import SignIn
 from northbound.api.sourcekeys import Lookup
@@ -38,8 +38,6 @@ from northbound.store.present import present
 
 log = logging.getLogger(__name__)
 
-#: A WebSocket message may join several packets of MQTT.
-_JOINED: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 
@@ -166,7 +164,7 @@ class Api:
             build(self._served()),
             self.options,
             websocket=WebSocket,
-            ws_max_size=_JOINED * int(self.options.mqtt.packet_bytes),
+            ws_max_size=strangers_message(self.options.mqtt),
             trusted_proxies=self.options.trusted_proxies,
             table="api",
         )

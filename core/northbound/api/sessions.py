@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from northbound.api.counters import Counters
 from northbound.api.distribution import Distribution
@@ -59,6 +59,11 @@ class Sessions:
         """Return them."""
         return iter(self._sessions.values())
 
+    @property
+    def away_bytes(self) -> int:
+        """Bytes of what waits for clients that are away."""
+        return sum([session.outbox.away_bytes for session in self])
+
     # -- coming and going -----------------------------------------------------------------------------------------
 
     def enter(self, link: Link, who: Identity, now: float) -> list[Event]:
@@ -76,14 +81,16 @@ class Sessions:
         session = self._resume(key, connect, now)
         present = session is not None
         if session is None:
-            if len(self._sessions) >= self._options.sessions:
-                link.server.refuse(SERVER_BUSY, "there are too many sessions")
-                return []
-            if not self._room_for_another(key):
+            if not self._room_for_another(self._owned.get(key[:-1], {}), self._options.sessions_per_user):
                 link.server.refuse(QUOTA_EXCEEDED, "you have too many connections")
+                return []
+            if not self._room_for_another(self._sessions.values(), self._options.sessions):
+                link.server.refuse(SERVER_BUSY, "there are too many sessions")
                 return []
             session = self._new(key, who, connect.version)
         self._begin(session, connect, who)
+        if present:  # what was under way may be forbidden by now
+            session.outbox.deliveries.withdraw(lambda topic: self._access.receive(who, topic))
         told = Properties(
             session_expiry=self._told(session, connect),
             assigned_client_id=None if connect.client_id else client_id,
@@ -105,17 +112,19 @@ class Sessions:
             return None
         return session
 
-    def _room_for_another(self, key: SessionKey) -> bool:
-        """See to it that one user does not take the place of all."""
-        owned = self._owned.get(key[:-1], {})
-        if len(owned) < self._options.sessions_per_user:
+    def _room_for_another(self, there: Collection[Session], bound: int) -> bool:
+        """See to it that a client finds a place although others are kept for clients that are away."""
+        if len(there) < bound:
             return True
-        away = [session for session in owned if session.link is None]
+        away = [session for session in there if session.link is None]
         if not away:
             return False
-        self._counters.sessions_expired += 1
-        self.end(min(away, key=lambda session: session.left_at))
+        self._give_up(min(away, key=_left_at))
         return True
+
+    def _give_up(self, session: Session) -> None:
+        self._counters.sessions_expired += 1
+        self.end(session)
 
     def _new(self, key: SessionKey, who: Identity, version: int) -> Session:
         options = self._options
@@ -169,6 +178,9 @@ class Sessions:
             )
             session.granted[text] = again
             self._distribution.audiences.subscribe(session, text, again)
+            for feed in session.outbox.feeds:
+                if feed.text == text:
+                    feed.allowed = self._allowed(session, again)
         session.outbox.keep_only(lambda topic: self._access.receive(session.who, topic))
 
     def leave(self, session: Session, ended: Ended, now: float) -> None:
@@ -192,6 +204,12 @@ class Sessions:
             session.expires_at = now + session.expiry
         else:
             self.end(session)
+
+    def drop_wills(self, who: Identity) -> None:
+        """Forget the wills that wait of somebody who may no longer be here."""
+        for session in self._sessions.values():
+            if session.will_due is not None and session.who == who:
+                session.will = session.will_due = None
 
     def end(self, session: Session) -> None:
         """Forget a session; a will that still waits is due now [MQTT-3.1.3-9]."""
@@ -217,8 +235,14 @@ class Sessions:
                 if will is not None:
                     self._on_will(session, will)
             if session.expires_at is not None and now >= session.expires_at:
-                self._counters.sessions_expired += 1
-                self.end(session)
+                self._give_up(session)
+        too_much = self.away_bytes - self._options.away_bytes
+        if too_much > 0:
+            for session in sorted([session for session in self if session.outbox.away_bytes], key=_left_at):
+                too_much -= session.outbox.away_bytes
+                self._give_up(session)
+                if too_much <= 0:
+                    break
 
     # -- subscriptions --------------------------------------------------------------------------------------------
 
@@ -246,7 +270,6 @@ class Sessions:
         topics = self._distribution.retained.topics(text)
         if not topics:
             return
-        audiences = self._distribution.audiences
         feed = Feed(
             self._distribution.retained,
             text,
@@ -254,9 +277,14 @@ class Sessions:
             version=5 if session.version == 5 else 4,
             qos=granted.qos,
             ids=(granted.identifier,) if granted.identifier and session.version == 5 else (),
-            allowed=(lambda topic: audiences.may_receive(session, topic)) if granted.narrowed else None,
+            allowed=self._allowed(session, granted),
         )
         session.outbox.add_feed(feed)
+
+    def _allowed(self, session: Session, granted: Granted) -> Callable[[str], bool] | None:
+        """Return what a feed asks about each topic; nothing where the filter is within the rights."""
+        audiences = self._distribution.audiences
+        return (lambda topic: audiences.may_receive(session, topic)) if granted.narrowed else None
 
     def unsubscribe(self, session: Session, text: str) -> bool:
         """End a subscription; return whether there was one."""
@@ -265,6 +293,10 @@ class Sessions:
         self._distribution.audiences.unsubscribe(session, text)
         session.outbox.drop_feed(text)
         return True
+
+
+def _left_at(session: Session) -> float:
+    return session.left_at
 
 
 def _plain(text: str) -> str:

@@ -32,10 +32,14 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS: Final = 1.0
 # Three parts, the first of which is JSON in base64: what begins with a brace.
 _TOKEN: Final = re.compile(r"ey[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*")
-_NOTHING: Final = SignInRefused("bad_credentials", "there is no token or API key in user name or password")
+_NOTHING: Final = "there is no token or API key in user name or password"
 _UNKNOWN: Final = "the API key is not known here"
 #: What a secret is compared with where there is no key of that id: the work is the same.
 _NOBODY: Final = ApiKey(id="00000000", name="", hash=apikeys.hash_secret("00000000", "nobody"))
+
+
+class _Unsaid(SignInRefused):
+    """Nothing was shown at all: nobody has guessed, so it is no failure of their address."""
 
 
 class SignIn:
@@ -84,7 +88,7 @@ class SignIn:
         if identity.expires is not None and now >= identity.expires:
             return False
         if identity.key_id is None:
-            return self.tokens.knows(identity.issuer)
+            return self.tokens.holds(identity)
         key = await self._key(identity.key_id)
         return key is not None and key.holds(int(now * 1000)) and self._identity(key) == identity
 
@@ -127,7 +131,7 @@ class SignIn:
                 address,
                 error.words,
             )
-            if error.reason == "bad_credentials":
+            if error.reason == "bad_credentials" and not isinstance(error, _Unsaid):
                 await asyncio.sleep(self.throttle.failed(address))
             raise
         self.counts["signed_in"] += 1
@@ -199,7 +203,7 @@ def _shown(username: str | None, password: bytes | None) -> str:
         return f"{first}.{second}"
     found = [text for text in (first, second) if _is_credential(text)]
     if not found:
-        raise SignInRefused(_NOTHING.reason, _NOTHING.words)
+        raise (SignInRefused if first or password else _Unsaid)("bad_credentials", _NOTHING)
     if len(found) == 2 and not hmac.compare_digest(found[0].encode(), found[1].encode()):
         raise SignInRefused("bad_credentials", "user name and password hold two different tokens")
     return found[0]
@@ -212,7 +216,8 @@ def _in_headers(headers: Mapping[str, str]) -> str:
     kind, _, token = authorization.partition(" ")
     found = [text for text in (token.strip() if kind.lower() in ("bearer", "token") else "", key.strip()) if text]
     if not found:
-        raise SignInRefused("bad_credentials", "there is no token: send Authorization: Bearer, or X-API-Key")
+        words = "there is no token: send Authorization: Bearer, or X-API-Key"
+        raise (SignInRefused if authorization or key else _Unsaid)("bad_credentials", words)
     if len(found) == 2 and not hmac.compare_digest(found[0].encode(), found[1].encode()):
         raise SignInRefused("bad_credentials", "the two headers hold two different tokens")
     return found[0]

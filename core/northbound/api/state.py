@@ -24,6 +24,8 @@ _CHUNK: Final = 500
 _LOOK_SECONDS: Final = 2.0
 _ALIVE_SECONDS: Final = 15.0
 
+_NO_MORE: Final = b'event: end\ndata: {"reason":"what you signed in with has expired or was revoked"}\n\n'
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -73,18 +75,24 @@ class State:
         """Give the present at ``topic_filter`` where one is named, then what changes."""
         with self._streams.opened(stream):
             yield b"retry: 3000\n\n"
+            looked = alive = time.monotonic()
             if topic_filter is not None:
                 # Each value is the newest when it is read: what changes meanwhile may come twice, never backwards.
                 async for messages in _in_turns(self._tree.current(topic_filter, stream.who)):
                     yield b"".join(map(event_of, messages))
-            looked = alive = time.monotonic()
+                    now = time.monotonic()  # which a client who reads slowly lets pass
+                    if now - looked >= _LOOK_SECONDS:
+                        looked = now
+                        if not await self._authenticator.still_valid(stream.who):
+                            yield _NO_MORE
+                            return
             while not stream.closed:
                 events = await stream.take(_LOOK_SECONDS)
                 now = time.monotonic()
                 if now - looked >= _LOOK_SECONDS:
                     looked = now
                     if not await self._authenticator.still_valid(stream.who):
-                        yield b'event: end\ndata: {"reason":"what you signed in with has expired or was revoked"}\n\n'
+                        yield _NO_MORE
                         return
                 if events:
                     alive = now

@@ -34,6 +34,8 @@ def told(message: Message) -> dict[str, object]:
         return {**row, "payload": None}
     try:
         msgspec.json.decode(payload)
+        if b"\n" in payload or b"\r" in payload:  # which would end the line of an event
+            payload = msgspec.json.format(payload, indent=-1)
         row["payload"] = msgspec.Raw(payload)
     except (msgspec.DecodeError, RecursionError):
         try:
@@ -69,6 +71,7 @@ class Stream:
     def narrow(self) -> None:
         """Ask about each topic from now on: the rules are others than when it was granted."""
         self._narrowed = True
+        self._waiting = {topic: event for topic, event in self._waiting.items() if self.wants(topic)}
 
     def put(self, topic: str, event: bytes) -> None:
         """Let an event wait; an older one of its topic gives way."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any, Final
 
 import jwt
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from northbound.admission import AuthOptions, IssuerOptions
 from northbound.api.claims import ClaimReader
@@ -63,13 +64,19 @@ _START: Final = msgspec.json.Decoder(_Start)
 _CLAIMS: Final = msgspec.json.Decoder(_Claims)
 
 
+_TERMS: Final = count(1)
+
+
 class Issuer:
-    """One configured issuer: its keys, and how its tokens are read."""
+    """One configured issuer: its keys, and how its tokens are read; ``terms`` is another number after each change."""
 
     def __init__(
         self, name: str, options: IssuerOptions, *, leeway: float, site_org: str | None, before: Issuer | None
     ) -> None:
         self.iss = options.claim_mapping.issuer
+        self.configured = options, leeway, site_org
+        same = before is not None and before.configured == self.configured
+        self.terms: int = before.terms if before is not None and same else next(_TERMS)
         self._audience = options.audience
         self._leeway = leeway
         self._reader = ClaimReader(options, site_org=site_org, name=name)
@@ -93,7 +100,7 @@ class Issuer:
                 known = True
                 claims = self._claims(token, key, header.algorithm)
                 if claims is not None:
-                    return self._reader.identity(claims, leeway=self._leeway)
+                    return structs.replace(self._reader.identity(claims, leeway=self._leeway), terms=self.terms)
         if known:
             raise SignInRefused("bad_credentials", "the token's signature is wrong")
         raise SignInRefused("bad_credentials", "the token is signed with a key or an algorithm not known here")
@@ -172,9 +179,10 @@ class Tokens:
         remotes = [issuer.remote for issuer in self.issuers.values() if issuer.remote is not None]
         return [f"the keys at {remote.url}: {remote.error}" for remote in remotes if remote.error is not None]
 
-    def knows(self, issuer: str | None) -> bool:
-        """Whether the tokens of an issuer of this name are taken."""
-        return issuer in self.issuers
+    def holds(self, identity: Identity) -> bool:
+        """Whether the token of somebody signed in would be read today as it was then."""
+        issuer = self.issuers.get(identity.issuer or "")
+        return issuer is not None and issuer.terms == identity.terms
 
     async def run(self) -> None:
         """Keep the keys of issuers fresh, until cancelled."""

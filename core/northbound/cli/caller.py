@@ -70,7 +70,7 @@ class Caller:
                 if line.startswith(b"event: "):
                     name = line[7:].strip().decode()
                 elif line.startswith(b"data: "):
-                    told = msgspec.json.decode(line[6:])
+                    told = self._decoded(response.status, line[6:])
                     if name == "end":
                         raise NorthboundError(f"the service ended it: {told['reason']}")
                     yield told

@@ -7,6 +7,7 @@ sent is its owner's.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from northbound.mqtt.errors import ProtocolError
@@ -51,6 +52,23 @@ class Deliveries(Exchange[Delivery]):
     def again(self) -> bool:
         """Whether something is to be sent again first."""
         return bool(self._again)
+
+    @property
+    def unsettled(self) -> list[Delivery]:
+        """What is sent and not acknowledged to the end."""
+        return [*self._inflight.values(), *self._released.values()]
+
+    def withdraw(self, allowed: Callable[[str], bool]) -> None:
+        """Between two connections: let go of what may not be sent again, by its topic.
+
+        A message of QoS 2 ends with PUBREL instead, for its identifier is in use until the client has said PUBCOMP.
+        """
+        for packet_id, delivery in list(self._inflight.items()):
+            if not allowed(delivery[0].topic):
+                del self._inflight[packet_id]
+                if packet_id in self._exactly_once:
+                    self._exactly_once.discard(packet_id)
+                    self._released[packet_id] = delivery
 
     def begin(
         self, version: int, window: int, largest: int | None, alias_room: int, out: list[bytes], *, resumed: bool

@@ -111,6 +111,21 @@ def test_somebody_bound_to_none_sees_all():
     assert not RULES.receive(who, "elsewhere/acme/x")
 
 
+def test_a_rule_may_be_for_the_people_of_one_issuer():
+    ours = rules(
+        {"users": ["jane"], "issuers": ["placeos"], "read": ["hers"]},
+        {"issuers": ["placeos", "entra"], "read": ["both"]},
+        {"users": ["jane"], "read": ["janes"]},
+    )
+    seen = {
+        issuer: [topic for topic in ("hers", "both", "janes") if ours.receive(somebody(issuer=issuer), topic)]
+        for issuer in ("placeos", "entra", "other", None)
+    }
+    assert seen == {
+        "placeos": ["hers", "both", "janes"], "entra": ["both", "janes"], "other": ["janes"], None: ["janes"]
+    }  # fmt: skip
+
+
 def test_rules_of_ones_own_add_up_and_stand_for_users():
     own = rules(
         {"roles": ["user"], "read": ["apps/{user}/#"], "publish": ["apps/{user}/#"]},

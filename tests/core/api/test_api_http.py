@@ -11,8 +11,9 @@ from tests.support.fakes import Destination
 from tests.support.intake import until
 
 from northbound.administration import DeadLetters
-from northbound.api import app, health, openapi, pages
-from northbound.api.stream import MAX_WAITING, Stream
+from northbound.api import app, health, openapi, pages, state
+from northbound.api.identity import Identity
+from northbound.api.stream import MAX_WAITING, Stream, event_of
 from northbound.errors import NotConnected, PartialDelivery, Rejected
 from northbound.events import Cleared, Metadata
 from northbound.message import Message
@@ -173,6 +174,21 @@ async def test_a_stream_ends_with_the_key(service):
         assert (name, event["reason"]) == ("end", "what you signed in with has expired or was revoked")
 
 
+async def test_a_stream_ends_with_the_key_while_the_present_is_told(service, monkeypatch):
+    monkeypatch.setattr(state, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(state, "_CHUNK", 1)
+    await service.put(*(value(f"v{number}", number) for number in range(3)))
+    found = service.runtime.api
+    who = Identity(
+        subject="a", name="a", org=ORG, role="admin", scopes=frozenset({"mqtt"}), expires=None, key_id="0" * 32
+    )
+    answers = state.State(found._broker, found._bounds, found._door, found._streams)
+    stream = Stream(TopicMatcher(["#"]), who, found._bounds, narrowed=True)
+    told = [event async for event in answers._events(stream, "#")]
+    assert len(told) == 3
+    assert told[-1].startswith(b"event: end")
+
+
 async def test_streams_are_bounded(tmp_path):
     async with running(tmp_path, max_streams=1) as service, stream(service):
         await until(lambda: len(service.runtime.api._streams) == 1)
@@ -180,6 +196,20 @@ async def test_streams_are_bounded(tmp_path):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
         assert (await service.get("/api/state")).status_code == 200
     assert MAX_WAITING >= 1000
+
+
+@pytest.mark.parametrize("payload", [b'{"a":1,\n\n "b":[2,\r\n3]}', b'{"a":1,\r "b":[2, 3]}', b'\r{"a":1,"b":[2,3]}\n'])
+def test_an_event_is_one_line_whatever_its_payload_is_written_like(payload):
+    event = event_of(Message("t", payload, "state", 1, True))
+    assert event.endswith(b"\n\n")
+    assert len(event.splitlines()) == 2
+    assert json.loads(event[6:])["payload"] == {"a": 1, "b": [2, 3]}
+
+
+def test_an_event_of_what_is_no_json_is_one_line():
+    event = event_of(Message("t", b'{"a":\n', "state", 1, True))
+    assert json.loads(event[6:])["payload_text"] == '{"a":\n'
+    assert len(event.splitlines()) == 2
 
 
 async def test_a_stream_that_is_not_read_keeps_the_newest_of_each_topic():
@@ -212,7 +242,7 @@ async def test_nobody_is_told_anything_without_a_token(service, path):
     assert answer.headers["www-authenticate"] == 'Bearer realm="northbound"'
 
 
-@pytest.mark.parametrize("path", OPERATORS)
+@pytest.mark.parametrize("path", ["/metrics", *OPERATORS])
 async def test_a_user_is_told_nothing_of_the_service(service, path):
     assert (await service.get(path, "user")).status_code == 403
     assert (await service.get(path, "support")).status_code == 200

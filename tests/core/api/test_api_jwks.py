@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import threading
 
 import pytest
 import trustme
@@ -149,6 +150,33 @@ async def test_an_answer_that_trickles_is_given_up(server, monkeypatch):
     keys = remote(server, Clock())
     assert not await keys.find("first", "ES256")
     assert "slowly" in keys.error
+
+
+async def test_an_issuer_that_hangs_is_asked_once_whoever_gives_up(monkeypatch):
+    asked, answer = [], threading.Event()
+
+    def get(url, ca):
+        asked.append(url)
+        answer.wait(10)
+        raise JwksError("it hangs")
+
+    monkeypatch.setattr(jwks, "_get", get)
+    clock = Clock()
+    keys = RemoteKeys("http://192.0.2.1/keys", algorithms=TAKEN, clock=clock)
+    try:
+        for number in range(5):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await keys.find(f"made-up-{number}", "ES256")
+        waiting = asyncio.create_task(keys.find("first", "ES256"))
+        await asyncio.sleep(0)
+    finally:
+        answer.set()
+    assert await waiting == []
+    assert keys.error == "it hangs"
+    assert await keys.find("first", "ES256") == []
+    assert len(asked) == 1
+    assert asyncio.get_running_loop()._default_executor is None  # which others wait for
 
 
 async def test_a_reload_does_not_forget_what_was_fetched(server):

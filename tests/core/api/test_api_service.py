@@ -17,6 +17,7 @@ from tests.support.api import ORG, QUICK, running, topic, value
 from tests.support.fakes import Destination, configuration, connector, source
 from tests.support.intake import until
 from tests.support.webmqtt import web_client
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from northbound import mqtt
 from northbound.api import local, service
@@ -509,6 +510,7 @@ async def test_what_goes_north_passes_the_privacy_rules(tmp_path):
         ('certificate = "a.pem"', "api", "go together"),
         ('origins = ["https://a.example.com/"]', "api.origins.0", "write an origin"),
         ('trusted_proxies = ["proxy"]', "api.trusted_proxies.0", "does not appear to be"),
+        ('access = { rules = [{ issuers = ["x"], read = ["a"] }] }', "api", "there is no [api.auth.issuers.x]"),
         ('publish = "south"', "api.publish", "'live' or 'north'"),
         ('lisen = "127.0.0.1:1"', "api.lisen", "did you mean 'listen'"),
         ('auth = { api_keys_from = "nobody" }', "api.auth.api_keys_from", "no source is named 'nobody'"),
@@ -519,6 +521,13 @@ def test_what_is_wrong_with_the_options_is_said(tmp_path, text, key, words):
     with pytest.raises(NorthboundError) as caught:
         load_text(f"[api]\n{text}\n{LEAST}", Registry(), base=tmp_path)
     assert any(problem.key == key and words in str(problem) for problem in caught.value.problems), caught.value.problems
+
+
+def test_proxies_are_those_of_the_networks_named():
+    options = ApiOptions(trusted_proxies=["10.0.0.5/8", "192.0.2.1", "2001:db8::1/64"])
+    trusted = ProxyHeadersMiddleware(None, list(options.trusted_proxies)).trusted_hosts
+    assert all(host in trusted for host in ("10.0.0.5", "10.9.9.9", "192.0.2.1", "2001:db8::2"))
+    assert not any(host in trusted for host in ("11.0.0.1", "192.0.2.2", "2001:db8:1::1"))
 
 
 def test_without_a_table_there_is_no_api(tmp_path):

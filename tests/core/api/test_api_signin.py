@@ -196,6 +196,21 @@ async def test_a_revoked_or_changed_key_no_longer_holds(signin, keys):
     assert not await signin.still_valid(stays)
 
 
+async def test_who_came_by_what_an_issuer_was_configured_to_say_goes_with_that(store):
+    same, issuer = options(store.parent), options(store.parent).issuers["placeos"]
+    first = SignIn(same, store=store)
+    who = await first.sign_in(token(), None, address=HERE)
+    again = SignIn(options(store.parent, throttle={"attempts": 3}), store=store, before=first)
+    assert await again.still_valid(who)
+    for changed in ({"audience": ("other.example.com",)}, {"every_org": ("admin",)}, {"org": "other"}):
+        issuers = {"placeos": issuer.model_copy(update=changed)}
+        after = SignIn(same.model_copy(update={"issuers": issuers}), store=store, before=again)
+        assert not await after.still_valid(who)
+    back = await after.sign_in(token(), None, address=HERE)
+    assert back.org == "other"
+    assert await after.still_valid(back)
+
+
 async def test_who_came_with_an_issuer_that_is_no_longer_configured_goes(signin, store):
     who = await signin.sign_in(token(), None, address=HERE)
     assert who.issuer == "placeos"
@@ -268,6 +283,20 @@ async def test_what_happens_is_counted_and_a_reload_counts_on(signin, store, key
     assert signin.numbers()["api_keys"] == 1
 
 
+async def test_who_shows_nothing_has_not_guessed(store):
+    signin = SignIn(options(store.parent, throttle={"attempts": 1, "delay": "0s"}), store=store)
+    for _ in range(3):
+        assert (await refusal(signin.bearer({}, address=HERE))).reason == "bad_credentials"
+        assert (await refusal(signin.sign_in(None, None, address=HERE))).reason == "bad_credentials"
+        assert (await refusal(signin.sign_in("", b"", address=HERE))).reason == "bad_credentials"
+    assert len(signin.throttle) == 0
+    assert (await refusal(signin.bearer({"authorization": "Basic YTpi"}, address=HERE))).reason == "bad_credentials"
+    assert (await refusal(signin.bearer({}, address=HERE))).reason == "too_many"
+    await refusal(signin.sign_in("guess", None, address="192.0.2.77"))
+    await refusal(signin.sign_in(None, b"\xff", address="192.0.2.78"))
+    assert len(signin.throttle) == 3
+
+
 # keys of a source
 
 
@@ -295,6 +324,7 @@ def placeos_key(**more):
 
 async def test_a_key_that_a_source_knows_signs_in(store, monkeypatch):
     monkeypatch.setattr(sourcekeys, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(sourcekeys, "_FAILED_SECONDS", 0.0)
     source = Source(placeos_key())
     signin = SignIn(options(store.parent), store=store, lookup=source.api_key)
     shown = f"{PLACEOS_ID}.{PLACEOS_SECRET}"
@@ -330,6 +360,28 @@ async def test_a_source_that_fails_is_said_without_its_words(store, caplog):
     await refusal(signin.sign_in(f"{PLACEOS_ID}.{PLACEOS_SECRET}", None, address=HERE))
     assert "ConnectionError" in caplog.text
     assert "password" not in caplog.text
+
+
+async def test_a_source_that_fails_is_left_alone_for_a_moment(monkeypatch):
+    source, now = Source(placeos_key()), 1000.0
+    keys = sourcekeys.SourceKeys(source.api_key, clock=lambda: now)
+    source.error = ConnectionError()
+    for id_ in (PLACEOS_ID, "f" * 32, PLACEOS_ID):
+        assert await keys.find(id_) is None
+    assert source.asked == 1
+    source.error = None
+    now += 5.0
+    assert await keys.find(PLACEOS_ID) == placeos_key()
+    monkeypatch.setattr(sourcekeys, "_ANSWER_SECONDS", 0.0)
+    now += 5.0
+
+    async def silent(_):
+        await asyncio.Event().wait()
+
+    keys._lookup = silent
+    assert await keys.find(PLACEOS_ID) == placeos_key()  # what it said last
+    now += 300.0
+    assert await keys.find(PLACEOS_ID) is None
 
 
 # the audit log

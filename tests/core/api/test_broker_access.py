@@ -3,10 +3,14 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 from tests.support.broker import Rules, identity
-from tests.support.peers import Site
+from tests.support.peers import Site, message
 
 from northbound import mqtt as m
+from northbound.api.stream import Stream, Streams
+from northbound.mqtt.properties import Properties
+from northbound.topics import TopicMatcher
 
 VERSIONS = (3, 4, 5)
 
@@ -162,6 +166,61 @@ def test_rights_that_change_are_asked_for_again():
     assert whole.heard() == wide.heard() == []
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_present_values_under_way_are_judged_when_rights_shrink(qos):
+    access = Rules(read=("a/#",))
+    site = Site(access=access)
+    for number in range(100):
+        site.publish(f"a/{'open' if number % 2 else 'shut'}/{number}", bytes(100))
+    peer = site.peer("c", 5, who=identity(role="user"), room=1000)
+    peer.send(m.Subscribe(1, (m.Subscription("a/#", qos),)))
+    begun = peer.got(1000)
+    assert any(isinstance(packet, m.Publish) and "shut" in packet.topic for packet in begun)
+    access.read, access.whole = TopicMatcher(["a/open/#"]), frozenset()
+    site.broker.forget_rights()
+    heard = [topic for topic, _ in peer.heard()]
+    assert len(heard) > 40
+    assert not [topic for topic in heard if "shut" in topic]
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_what_waits_is_dropped_when_it_may_no_longer_be_seen(qos):
+    access = Rules(read=("a/#",))
+    site = Site(access=access)
+    peer = site.peer("c", 5, who=identity(role="user"))
+    peer.subscribe("a/#", qos=qos)
+    site.broker.publish([message("a/shut", "1"), message("a/open", "1"), message("a/shut/2", "1")])
+    access.read, access.whole = TopicMatcher(["a/open/#"]), frozenset()
+    site.broker.forget_rights()
+    assert peer.heard() == [("a/open", b"1")]
+
+
+@pytest.mark.parametrize("how", ["another identity", "other rules"])
+def test_what_was_sent_and_is_forbidden_now_is_not_sent_again(how):
+    access = Rules(read=("a",))
+    site = Site(access=access)
+    peer = site.peer("c", 5, clean=False, session_expiry=100)
+    peer.subscribe("a", "b", qos=1)
+    peer.subscribe("c", qos=2)
+    for topic in "abc":
+        site.publish(topic)
+    sent = {packet.topic: packet.packet_id for packet in peer.got()}
+    if how == "other rules":
+        access.receive = lambda _, topic: topic == "a"
+        access.subscribe = lambda *_: "narrowed"
+        site.broker.forget_rights()
+    else:
+        peer.who = identity(role="user")
+    peer.lose()
+    assert peer.connect().session_present
+    released, again = peer.rest
+    assert (again.topic, again.packet_id) == ("a", sent["a"])
+    assert released == m.Pubrel(sent["c"])
+    peer.send(m.Pubcomp(sent["c"]), m.Puback(sent["a"]))
+    (session,) = site.broker._sessions
+    assert session.outbox.deliveries.inflight == 0
+
+
 def test_current_values_are_those_one_may_see():
     site = Site(access=Orgs())
     for org in ("acme", "other"):
@@ -186,6 +245,40 @@ def test_what_a_client_publishes_is_shown_to_the_runtime():
     peer.publish("placeos/o/state/m", b"2")
     assert shown == [("ann", "placeos/o/metadata/m", "metadata", True), ("ann", "placeos/o/state/m", "state", False)]
     assert len(watcher.heard()) == 2
+
+
+async def test_what_comes_back_from_the_runtime_is_as_it_was_published():
+    site = Site()
+    taken = []
+
+    def take(who, item):
+        taken.append((item, asyncio.get_running_loop().create_future()))
+        return taken[-1][1]
+
+    site.broker.on_publish = take
+    peer, watcher = site.peer("c", 5), site.peer("w", 5)
+    peer.subscribe("#", qos=1, no_local=True)
+    watcher.subscribe("#", qos=2)
+    said = {"response_topic": "r", "correlation_data": b"7", "user": (("a", "b"),), "message_expiry": 5}
+    peer.publish("a", b"1", 1, retain=True, **said)
+    peer.publish("b", b"2", 1, **said)
+    changed = structs.replace(taken[1][0], payload=b"***")
+    site.broker.publish([message("c"), taken[0][0], changed, message("d")])
+    for _, future in taken:
+        future.set_result(None)
+    await asyncio.sleep(0)
+    heard = watcher.messages()
+    assert [(item.topic, item.payload, item.qos) for item in heard] == [
+        ("c", b"1", 2), ("a", b"1", 1), ("b", b"***", 2), ("d", b"1", 2)
+    ]  # fmt: skip
+    told = heard[1].properties
+    assert {name: getattr(told, name) for name in said} == said
+    assert heard[2].properties == Properties()
+    assert [topic for topic, _ in peer.heard()] == ["c", "b", "d"]
+    assert not site.broker._underway
+    late = site.peer("l", 5)
+    late.subscribe("a")
+    assert late.rest[0].properties.correlation_data == b"7"
 
 
 async def test_what_the_runtime_takes_is_acknowledged_when_it_is_safe():
@@ -213,3 +306,15 @@ async def test_what_the_runtime_takes_is_acknowledged_when_it_is_safe():
     peer.lose()
     futures[3].set_result(None)  # nobody is there to hear it
     await asyncio.sleep(0)
+
+
+async def test_events_that_wait_are_judged_when_rights_shrink():
+    access = Rules(read=("a/#",))
+    streams = Streams(1)
+    stream = Stream(TopicMatcher(["#"]), identity(role="user"), access, narrowed=False)
+    with streams.opened(stream):
+        streams.publish([message("a/open"), message("a/shut")])
+        access.read = TopicMatcher(["a/open"])
+        streams.forget_rights()
+        (event,) = await stream.take(10)
+    assert b"a/open" in event

@@ -243,6 +243,23 @@ def test_sys_topics_tell_of_the_broker():
     assert [p.topic for p in late.rest if isinstance(p, m.Publish)] == ["$SYS/broker/uptime", "a"]
 
 
+def test_what_the_service_says_no_more_of_itself_is_cleared():
+    site = Site(system_interval="10s")
+    topic = "$SYS/bridge/connectors/{}/state"
+    values = {topic.format("aws"): "online", topic.format("old"): "online"}
+    site.broker.system = lambda: values
+    site.pass_(10)
+    peer = site.peer("c", keep_alive=0)
+    peer.subscribe("$SYS/bridge/#")
+    assert len(peer.rest) == 2
+    del values[topic.format("old")]
+    site.pass_(10)
+    assert peer.heard() == [(topic.format("old"), b"")]
+    assert list(site.values("$SYS/bridge/#")) == [topic.format("aws")]
+    site.pass_(10)
+    assert peer.heard() == []
+
+
 def test_nobody_but_the_broker_writes_dollar_topics():
     site = Site()
     peer = site.peer("c", 5)

@@ -1,5 +1,6 @@
 """Sessions and connections: resuming, taking over, wills, expiry, the end of a token, the bounds of all of it."""
 
+import asyncio
 import random
 
 import pytest
@@ -376,6 +377,36 @@ async def test_a_connection_ends_when_its_key_is_revoked():
     assert site.count.ended_by_access == 2
 
 
+def test_somebody_whose_token_has_expired_has_no_last_word():
+    site = Site()
+    watcher = site.peer("w", 5, keep_alive=0)
+    watcher.subscribe("#")
+    ann = identity(expires=site.wall + 100)
+    delayed = will(properties=Properties(will_delay=200))
+    site.peer("a", 5, who=ann, will=will(), keep_alive=0)
+    away = site.peer("b", 5, who=ann, will=delayed, **kept(5))
+    away.lose()
+    site.wall += 100
+    site.peer("c", 5, who=ann, will=will(), keep_alive=0).lose()
+    site.pass_(201)
+    assert watcher.got() == []
+    assert site.count.wills == 0
+
+
+async def test_somebody_whose_key_is_revoked_leaves_no_will_behind():
+    people = People()
+    site = Site(authenticator=people)
+    watcher = site.peer("w", 5, who=identity("bob"), keep_alive=0)
+    watcher.subscribe("wills/#")
+    delayed = will(properties=Properties(will_delay=10))
+    for name in ("ann", "eve"):
+        site.peer(name, 5, who=identity(name), will=delayed, **kept(5)).lose()
+    people.revoked.add("eve")
+    await site.broker.recheck()
+    site.pass_(11)
+    assert len(watcher.got()) == 1
+
+
 async def test_a_check_that_fails_ends_nothing(caplog):
     class Broken(People):
         async def still_valid(self, who):
@@ -388,12 +419,36 @@ async def test_a_check_that_fails_ends_nothing(caplog):
     assert "trying again" in caplog.text
 
 
+async def test_a_check_without_an_answer_holds_up_neither_time_nor_other_checks():
+    class Silent(People):
+        async def still_valid(self, who):
+            if who.subject == "silent":
+                await asyncio.Event().wait()
+            return await super().still_valid(who)
+
+    people = Silent(revoked={"bob"})
+    site = Site(authenticator=people, recheck_interval="1ms")
+    silent = site.peer("c", 5, who=identity("silent", expires=site.wall + 100), keep_alive=0)
+    bob = site.peer("d", 5, who=identity("bob"), keep_alive=0)
+    ended = {peer: asyncio.Event() for peer in (silent, bob)}
+    for peer, event in ended.items():
+        peer.link._wake = event.set
+    running = asyncio.create_task(site.broker.run())
+    async with asyncio.timeout(10):
+        await ended[bob].wait()
+        assert not silent.over
+        site.wall += 100
+        await ended[silent].wait()
+    running.cancel()
+    assert [packet.reason for packet in silent.got()] == [160]
+
+
 # -- bounds
 
 
 def test_there_is_a_bound_to_connections_strangers_and_sessions():
     site = Site(connections=3, strangers=2, sessions=2)
-    strangers = [Peer(site, f"s{number}") for number in range(2)]
+    strangers = [Peer(site, f"s{number}", address=f"192.0.2.{number}") for number in range(2)]
     for peer in strangers:
         peer.open()
     assert site.broker.open("x", lambda: None, lambda: None) is None
@@ -411,6 +466,22 @@ def test_there_is_a_bound_to_connections_strangers_and_sessions():
     assert site.broker.numbers().strangers == 0
 
 
+def test_one_address_does_not_take_the_place_of_all_strangers():
+    site = Site(strangers=4)
+    there = [Peer(site, address=f"2001:db8::{number}") for number in range(2)]
+    for peer in there:
+        peer.open()
+    assert site.broker.open("2001:db8::3", lambda: None, lambda: None) is None
+    Peer(site, address="2001:db8:1::1").open()
+    there[0].lose()
+    signed_in = site.peer("c", address="2001:db8::3")  # this one is a stranger no more
+    Peer(site, address="2001:db8::4").open()
+    assert site.broker.open("2001:db8::5", lambda: None, lambda: None) is None
+    signed_in.lose()
+    assert site.broker.open("2001:db8::5", lambda: None, lambda: None) is None
+    assert site.count.refused == 3
+
+
 def test_one_user_does_not_take_the_place_of_all():
     site = Site(sessions_per_user=2)
     first, second = (site.peer(name, 5, **kept(5)) for name in ("one", "two"))
@@ -425,6 +496,53 @@ def test_one_user_does_not_take_the_place_of_all():
     assert first.connect().session_present
     third.leave(session_expiry=0)
     assert not second.connect().session_present
+
+
+def test_whose_client_is_away_makes_room_for_who_comes():
+    site = Site(sessions=2)
+    for name in ("ann", "bob"):
+        site.peer("c", 5, who=identity(name), **kept(5)).lose()
+        site.pass_(1)
+    third = site.peer("c", 5, who=identity("eve"))
+    assert third.connack.reason == 0
+    assert [session.who.subject for session in site.broker._sessions] == ["bob", "eve"]
+    assert site.count.sessions_expired == 1
+    assert Peer(site, "d", 5, who=identity("fay")).connect().reason == 0
+    assert Peer(site, "e", 5).connect().reason == 137
+
+
+def test_what_waits_for_all_who_are_away_is_bounded():
+    site = Site(away_bytes=6000, queue_messages=2, conflated=3)
+    for name in ("c", "d", "e"):
+        peer = site.peer(name, 5, **kept(5))
+        peer.subscribe("#", qos=1)
+        if name == "c":
+            site.publish("a", bytes(1000))
+            peer.got()  # and is not acknowledged
+        peer.lose()
+        site.pass_(1)
+    waits = site.broker.numbers
+    unsettled = waits().away_bytes
+    assert unsettled > 1000
+    for _ in range(3):  # they take the place of those before them
+        for topic in ("a", "b", "c"):
+            site.publish(topic, bytes(200))
+    one = (waits().away_bytes - unsettled) // 3
+    assert 5 * 200 < one < 2500
+    for topic in ("d", "e", "f"):  # the last has no place
+        site.publish(topic, bytes(2000))
+    assert site.count.dropped_queue_full > 0
+    before = waits().away_bytes
+    assert before > 6000
+    site.pass_(1)
+    assert [session.client_id for session in site.broker._sessions][-1] == "e"
+    assert waits().away_bytes <= 6000
+    (last,) = [session for session in site.broker._sessions if session.client_id == "e"]
+    box = last.outbox
+    waiting = [*box.assured, *box._newest_assured.values(), *box.deliveries.unsettled]
+    assert box.away_bytes == sum(item.size + 200 for item, _ in waiting)
+    back = site.peer("e", 5, **kept(5))
+    assert back.connack.session_present
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,17 @@ import ssl
 import pytest
 import trustme
 import websockets
+from tests.support import broker as broker_server
 from tests.support.broker import PASSWORD, People, Rules, served, value
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from northbound import mqtt as m
+from northbound.api import mqtt_socket
 from northbound.api.broker import Broker
 from northbound.api.identity import SignInRefused
 from northbound.api.mqtt_socket import EXTENSION, mqtt_endpoint
+from northbound.api.websocket import WebSocket
 from northbound.mqtt_options import MqttOptions
 
 VERSIONS = (3, 4, 5)
@@ -224,6 +227,11 @@ async def test_too_many_connections_are_told_to_come_later():
         await hang_up(writer)
 
 
+def frame(data, opcode=2, fin=1):
+    assert len(data) < 126
+    return bytes((fin << 7 | opcode, 0x80 | len(data))) + b"\0\0\0\0" + data
+
+
 def raw_websocket(port):
     """Return a socket that has said everything a WebSocket subscriber says, and will not read."""
     sock = socket.create_connection(("127.0.0.1", port))
@@ -236,9 +244,65 @@ def raw_websocket(port):
     assert b"101" in sock.recv(1000)
     data = m.encode(connect_packet(4, client_id="deaf", keep_alive=0), 4)
     data += m.encode(m.Subscribe(1, (m.Subscription("#"),)), 4)
-    assert len(data) < 126
-    sock.sendall(bytes((0x82, 0x80 | len(data))) + b"\0\0\0\0" + data)
+    sock.sendall(frame(data))
     return sock
+
+
+def watch(monkeypatch):
+    """Return the server's WebSockets, as they come."""
+    found = []
+
+    class Watched(WebSocket):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            found.append(self)
+
+    monkeypatch.setattr(broker_server, "WebSocket", Watched)
+    return found
+
+
+async def test_fragments_of_a_message_do_not_pile_up(monkeypatch):
+    found = watch(monkeypatch)
+    async with served() as site:
+        empty = await asyncio.to_thread(raw_websocket, site.web_port)
+        await site.until(lambda: site.broker.numbers().subscriptions == 1)
+        empty.sendall(frame(b"", fin=0) + frame(b"", 0, 0) * 10_000 + frame(m.encode(m.Disconnect(), 4), 0))
+        await site.until(lambda: site.broker.numbers().connections == 0)  # it was read to its end
+        empty.close()
+        small = await asyncio.to_thread(raw_websocket, site.web_port)
+        await site.until(lambda: site.broker.numbers().subscriptions == 1)
+        small.sendall(frame(b"\x30", fin=0) + frame(b"x", 0, 0) * 2000)
+        await site.until(lambda: site.broker.numbers().connections == 0)
+        assert found[-1].conn.close_sent.code == 1009
+        small.close()
+
+
+async def test_a_stranger_may_say_little_in_one_message():
+    options = MqttOptions(connect_bytes=1000)
+    async with served(options=options) as site:
+        async with dial(site) as ws:
+            await ws.send(bytes(2001))
+            assert await Web(ws, 5).closed() == 1009
+        async with dial(site) as ws:
+            web = await signed_in(ws)
+            await web.send(m.Publish("a", bytes(100_000), 1, packet_id=1))
+            assert await web.got(1)
+
+
+async def test_answers_to_pings_do_not_pile_up(monkeypatch):
+    found = watch(monkeypatch)
+    async with served() as site:
+        deaf = await asyncio.to_thread(raw_websocket, site.web_port)
+        await site.until(lambda: site.broker.numbers().subscriptions == 1)
+        deaf.setblocking(False)
+        pings, loop = frame(bytes(125), 9) * 1000, asyncio.get_running_loop()
+        while found[-1].writable.is_set():
+            await loop.sock_sendall(deaf, pings)
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await loop.sock_sendall(deaf, pings)
+        assert found[-1].transport.get_write_buffer_size() < 1_000_000
+        deaf.close()
 
 
 @pytest.mark.parametrize("transport", ["websocket", "tcp"])
@@ -262,6 +326,32 @@ async def test_a_client_that_never_reads_costs_little_and_harms_nobody(transport
         await site.until(lambda: site.broker.numbers().connections == 1)  # it is given up
         site.broker.publish([value("a/1", b"still here")])
         assert (await web.got(1))[0].payload == b"still here"
+        deaf.close()
+
+
+@pytest.mark.parametrize("left", ["more than there is room for", "a little"])
+async def test_a_websocket_that_is_left_unread_ends_all_the_same(left, monkeypatch):
+    monkeypatch.setattr(mqtt_socket, "_GOOD_BYE", 0.01)
+    monkeypatch.setattr(WebSocket, "patience", 0.01)
+    lost = asyncio.Event()
+
+    class Watched(WebSocket):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            if left == "a little":  # it never writes, so it never has
+                transport.set_write_buffer_limits(high=100_000_000)
+
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            lost.set()
+
+    monkeypatch.setattr(broker_server, "WebSocket", Watched)
+    async with served() as site:
+        site.broker.load([value("big", bytes(20_000_000))])
+        deaf = await asyncio.to_thread(raw_websocket, site.web_port)
+        await site.until(lambda: site.broker.counters.delivered)
+        deaf.sendall(b"\x82\x82\0\0\0\0" + m.encode(m.Disconnect(), 4))
+        await asyncio.wait_for(lost.wait(), 10)
         deaf.close()
 
 
@@ -309,6 +399,9 @@ async def test_a_websocket_that_its_server_has_closed_already_is_lost():
             raise RuntimeError("Unexpected ASGI message 'websocket.close', after sending 'websocket.close'.")
 
     class Closed:
+        def take(self, largest):
+            pass
+
         async def write_frames(self, data):
             raise ClientDisconnected
 
