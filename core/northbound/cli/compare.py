@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import click
 import msgspec
 
+from northbound import NorthboundError
 from northbound.cli.captures import Subscription, listen
 from northbound.cli.output import emit, listing, note
 from northbound.cli.parameters import DURATION, json_option
@@ -175,21 +176,28 @@ async def _look_twice(sides: list[_Side], seconds: float, settle: float, *, stri
             before = compared()
         after = compared()
         found = before.lasting(after)
-        # A broker keeps only so much for a reader that is slower, and drops the rest in silence: it is asked once more.
-        doubtful = [
-            [d.topic for d in found.differences.values() if d.kind in kinds]
-            for kinds in (("extra", "differing"), ("missing", "differing"))
-        ]
+        if found.differences:
+            await _ask_once_more(sides, found, settle)
+            after = compared()
+            found = found.lasting(after)
+    except BaseExceptionGroup as group:  # one side cannot be had: that is the answer
+        raise group.exceptions[0] from None
+    return found, len(after.differences) - len(found.differences)
+
+
+async def _ask_once_more(sides: list[_Side], found: Comparison, seconds: float) -> None:
+    """Ask each side for what it lacks or says otherwise: a broker drops in silence what a slow reader does not take."""
+    doubtful = [
+        [difference.topic for difference in found.differences.values() if difference.kind in kinds]
+        for kinds in (("extra", "differing"), ("missing", "differing"))
+    ]
+    try:
         async with asyncio.TaskGroup() as tasks:
             for side, topics in zip(sides, doubtful, strict=True):
                 if topics:
-                    tasks.create_task(side.listen(settle, topics))
-    except BaseExceptionGroup as group:  # one side cannot be had: that is the answer
-        raise group.exceptions[0] from None
-    if found.differences:
-        after = compared()
-        found = found.lasting(after)
-    return found, len(after.differences) - len(found.differences)
+                    tasks.create_task(side.listen(seconds, topics))
+    except* NorthboundError as group:
+        note(f"what differs could not be asked for once more, and may only have been dropped: {group.exceptions[0]}")
 
 
 def _report(found: Comparison, moving: int, *, values: bool, limit: int, as_json: bool) -> None:

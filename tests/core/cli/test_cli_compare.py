@@ -8,6 +8,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from tests.support.mosquitto import Mosquitto
 
+from northbound import NotConnected
 from northbound.mqtt import Client, ClientOptions, Publish
 
 QUICK = ("--duration", "700ms", "--settle", "500ms")
@@ -88,6 +89,21 @@ def test_a_broker_that_drops_what_a_slow_reader_does_not_take(cli, tmp_path, mon
         told = cli("compare", *urls, "--limit", 1, *QUICK)
     assert "4,000 the same" in told.err
     assert (told.status, told.rows) == (0, [])
+
+
+def test_a_broker_that_takes_no_filter_for_each_topic(cli, brokers, monkeypatch):
+    subscribe = Client.subscribe
+
+    async def only_all(client, filters, qos=1):
+        if filters != ["#"]:
+            raise NotConnected("too many filters")
+        return await subscribe(client, filters, qos)
+
+    publish(brokers[0].port, {"p/a": "1"})
+    monkeypatch.setattr(Client, "subscribe", only_all)
+    told = cli("compare", *(f"mqtt://127.0.0.1:{broker.port}" for broker in brokers), *QUICK)
+    assert (told.status, told.rows) == (1, [["missing", "p/a"]])
+    assert "may only have been dropped: too many filters" in told.err
 
 
 @pytest.mark.parametrize(
