@@ -37,15 +37,15 @@ class Wire(Protocol):
 async def converse(broker: Broker, authenticator: Authenticator, address: str, wire: Wire) -> bool:
     """Serve one client until either side ends it; return False where there are too many already."""
     loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
+    ready, written = asyncio.Event(), asyncio.Event()
     link = broker.open(address, ready.set, wire.abort)
     if link is None:
         return False
     try:
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(_read(link, wire, authenticator, ready), name="mqtt reader")
+            reading = tasks.create_task(_read(link, wire, authenticator, ready, written), name="mqtt reader")
             try:
-                await _write(link, wire, ready)
+                await _write(link, wire, ready, written)
             except OSError:
                 link.lose("the connection was lost", loop.time())
             reading.cancel()
@@ -54,7 +54,9 @@ async def converse(broker: Broker, authenticator: Authenticator, address: str, w
     return True
 
 
-async def _read(link: Link, wire: Wire, authenticator: Authenticator, ready: asyncio.Event) -> None:
+async def _read(
+    link: Link, wire: Wire, authenticator: Authenticator, ready: asyncio.Event, written: asyncio.Event
+) -> None:
     loop = asyncio.get_running_loop()
     while not link.over:
         data = await wire.read()
@@ -69,6 +71,9 @@ async def _read(link: Link, wire: Wire, authenticator: Authenticator, ready: asy
         if link.stranger is not None:
             await _sign_in(link, authenticator)
         ready.set()
+        while link.server.holds:  # it has more under way than may be: what it sent goes on with the answers
+            written.clear()
+            await written.wait()
         while link.server.pending > _ANSWERS and not link.over:  # it asks and does not listen
             link.server.unheard(loop.time())
             await asyncio.sleep(0.05)
@@ -92,7 +97,7 @@ async def _sign_in(link: Link, authenticator: Authenticator) -> None:
         link.admit(who, loop.time())
 
 
-async def _write(link: Link, wire: Wire, ready: asyncio.Event) -> None:
+async def _write(link: Link, wire: Wire, ready: asyncio.Event, written: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await ready.wait()
@@ -103,5 +108,6 @@ async def _write(link: Link, wire: Wire, ready: asyncio.Event) -> None:
             link.stalled_since = None
             if link.written < _CHUNK and not link.over:  # there was no more; whoever adds some calls again
                 break
+        written.set()
         if link.over:
             return

@@ -98,16 +98,20 @@ class Link:
         self._handle(self.server.receive(data, now), now)
 
     def _handle(self, events: list[p.Connect | Received | p.Subscribe | p.Unsubscribe], now: float) -> None:
-        for event in events:
-            match event:
-                case Received():
-                    self._publish(event, now)
-                case p.Subscribe():
-                    self._subscribe(event)
-                case p.Unsubscribe():
-                    self._unsubscribe(event)
-                case _:
-                    pass  # a CONNECT is in ``stranger``
+        while True:
+            for event in events:
+                match event:
+                    case Received():
+                        self._publish(event, now)
+                    case p.Subscribe():
+                        self._subscribe(event)
+                    case p.Unsubscribe():
+                        self._unsubscribe(event)
+                    case _:
+                        pass  # a CONNECT is in ``stranger``
+            events = self.server.more(now)
+            if not events:
+                break
         self.settle(now)
 
     def settle(self, now: float) -> None:
@@ -121,6 +125,8 @@ class Link:
 
     def output(self, now: float, room: int) -> list[bytes]:
         """Return what to write now, whole packets of about ``room`` bytes; call it again until there is nothing."""
+        if self.server.holds:  # an answer was given since
+            self._handle([], now)
         pieces = self.server.output(now, room)
         self.written = sum(map(len, pieces))
         self._broker.counters.bytes_sent += self.written

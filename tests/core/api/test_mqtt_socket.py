@@ -353,6 +353,95 @@ async def test_a_fault_of_ours_ends_only_the_connection_it_came_up_in(caplog):
     assert "a packet could not be processed" in caplog.text
 
 
+class Tcp:
+    """As :class:`Web`, without a WebSocket."""
+
+    def __init__(self, reader, writer, version):
+        self.reader, self.writer = reader, writer
+        self.version, self.decoder = version, m.Decoder(version)
+
+    async def send(self, *packets):
+        self.writer.write(b"".join(m.encode(packet, self.version) for packet in packets))
+
+    async def got(self, count):
+        found = []
+        while len(found) < count:
+            data = await asyncio.wait_for(self.reader.read(65_536), 10)
+            assert data, f"the end after {found}"
+            found += self.decoder.feed(data)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def client_of(site, transport, version):
+    """A client that is let in, by either transport."""
+    if transport == "tcp":
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        client = Tcp(reader, writer, version)
+        try:
+            await client.send(connect_packet(version))
+            assert [packet.reason for packet in await client.got(1)] == [0]
+            yield client
+        finally:
+            await hang_up(writer)
+    else:
+        async with dial(site) as ws:
+            yield await signed_in(ws, version)
+
+
+def burst(qos, count):
+    return [m.Publish("a", b"%d" % number, qos, packet_id=number) for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("transport", ["tcp", "websocket"])
+async def test_a_burst_of_more_messages_than_may_be_under_way_is_answered(transport, version):
+    options = MqttOptions(receive_maximum=10)
+    async with served(options=options) as site, client_of(site, transport, version) as client:
+        await client.send(*burst(1, 150))
+        assert [packet.packet_id for packet in await client.got(150)] == list(range(1, 151))
+        await client.send(m.Pingreq())
+        assert await client.got(1) == [m.Pingresp()]
+        if version < 5:
+            await client.send(*burst(2, 150))
+            assert [packet.packet_id for packet in await client.got(150)] == list(range(1, 151))
+            await client.send(*[m.Pubrel(number) for number in range(1, 151)])
+            assert await client.got(150) == [m.Pubcomp(number) for number in range(1, 151)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("transport", ["tcp", "websocket"])
+async def test_a_burst_waits_where_each_answer_waits_for_the_store(transport, version):
+    under_way = []
+    options = MqttOptions(receive_maximum=10)
+    async with served(options=options) as site, client_of(site, transport, version) as client:
+
+        def accept(_, message):
+            under_way.append(message.payload)
+            assert len(under_way) <= 10
+            stored = site.loop.create_future()
+
+            def store():
+                under_way.remove(message.payload)
+                stored.set_result(None)
+
+            site.loop.call_later(0.001, store)
+            return stored
+
+        site.broker.on_publish = accept
+        await client.send(*burst(1, 150), m.Pingreq())
+        if version < 5:
+            got = await client.got(151)
+            assert [packet.packet_id for packet in got if isinstance(packet, m.Puback)] == list(range(1, 151))
+            await client.send(m.Pingreq())
+            assert await client.got(1) == [m.Pingresp()]
+        else:  # it was told
+            *_, last = await client.got(1)
+            while not isinstance(last, m.Disconnect):
+                *_, last = await client.got(1)
+            assert last.reason == 147
+
+
 async def test_the_end_says_goodbye():
     async with served() as site:
         ws = await dial(site)

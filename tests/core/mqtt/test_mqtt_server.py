@@ -51,6 +51,10 @@ class Wire:
 
     def raw(self, data):
         self.events += self.session.receive(data, self.now)
+        self.more()
+
+    def more(self):
+        self.events += self.session.more(self.now)
 
     def sent(self):
         out = []
@@ -323,6 +327,58 @@ def test_more_unacknowledged_messages_than_announced_end_it():
     assert wire.connack.properties.receive_maximum == 2
     wire.give(m.Publish("a", b"", 1, packet_id=1), m.Publish("a", b"", 2, packet_id=2))
     wire.offends(raw(m.Publish("a", b"", 1, packet_id=3)), 147)
+
+
+def messages(qos, count, begin=1):
+    return [m.Publish("a", b"%d" % number, qos, packet_id=number) for number in range(begin, begin + count)]
+
+
+def test_messages_that_were_answered_do_not_count():
+    """Those of one read are answered one behind the other, so a client may send more than the maximum at once."""
+    wire = Wire(5, options=ServerOptions(receive_maximum=2))
+    data = b"".join(raw(packet) for packet in messages(1, 5))
+    wire.events += wire.session.receive(data, wire.now)
+    for _ in range(3):
+        for event in wire.events:
+            wire.session.answer(event, 0)
+        wire.events.clear()
+        wire.more()
+    assert [packet.packet_id for packet in wire.sent()] == [1, 2, 3, 4, 5]
+    assert wire.session.ended is None
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("version", [3, 4])
+def test_before_version_5_more_than_the_maximum_wait(version, qos):
+    """Nobody tells such a client of a maximum: hanging up would make it come back, and send the same again."""
+    wire = Wire(version, options=ServerOptions(receive_maximum=2), keep_alive=10)
+    wire.give(*messages(qos, 3), m.Pingreq(), *messages(qos, 1, begin=4))
+    wire.give(m.Pingreq())  # who reads on all the same loses nothing
+    wire.now += 100.0  # it waits for answers: silence is not its own
+    wire.session.tick(wire.now)
+    taken = []
+    while wire.events:
+        assert len(wire.events) <= 2
+        event = wire.events.pop(0)
+        taken.append(event.payload)
+        wire.session.answer(event, 0)
+        wire.more()
+    assert taken == [b"1", b"2", b"3", b"4"]
+    answer, ping = m.Puback if qos == 1 else m.Pubrec, m.Pingresp()
+    assert wire.sent() == [answer(1), ping, answer(2), ping, answer(3), answer(4)]
+    assert not wire.session.holds
+    assert wire.session.ended is None
+    assert wire.inbound.unacknowledged == 0
+
+
+def test_a_message_that_is_known_needs_no_room():
+    wire = Wire(5, options=ServerOptions(receive_maximum=1))
+    wire.give(*messages(2, 1))
+    wire.give(m.Publish("a", b"1", 2, duplicate=True, packet_id=1))
+    wire.session.answer(wire.events[0], 0)
+    wire.give(m.Publish("a", b"1", 2, duplicate=True, packet_id=1))
+    assert len(wire.events) == 1
+    assert wire.session.ended is None
 
 
 def test_messages_before_an_offence_are_still_taken():
