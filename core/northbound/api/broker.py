@@ -26,6 +26,7 @@ from northbound.api.system import system_values
 from northbound.message import Kind, Message
 from northbound.mqtt import packets as p
 from northbound.mqtt.inbound import Received
+from northbound.mqtt.names import MAX_LEVELS, too_deep
 from northbound.mqtt.properties import NONE, Properties
 from northbound.mqtt.publication import Publication
 from northbound.mqtt.reasons import (
@@ -35,6 +36,7 @@ from northbound.mqtt.reasons import (
     NOT_AUTHORISED,
     QUOTA_EXCEEDED,
     SERVER_SHUTTING_DOWN,
+    TOPIC_NAME_INVALID,
 )
 from northbound.mqtt.server import Ended, Event, ServerOptions
 from northbound.mqtt_options import MqttOptions
@@ -174,6 +176,10 @@ class Broker:
         """Take a message of a client and say what became of it, at once or when it is safe."""
         self.counters.received += 1
         topic = message.topic
+        if too_deep(topic):
+            self.counters.received_refused += 1
+            answer(TOPIC_NAME_INVALID, f"the topic has more than {MAX_LEVELS} levels")
+            return
         if topic.startswith("$") or not self._access.publish(session.who, topic):
             self.counters.received_refused += 1
             answer(NOT_AUTHORISED, "you may not publish to this topic")

@@ -14,7 +14,7 @@ from northbound.api.identity import Identity, SignInRefused
 from northbound.mqtt import packets as p
 from northbound.mqtt.errors import ProtocolError
 from northbound.mqtt.inbound import Received
-from northbound.mqtt.names import check_filter
+from northbound.mqtt.names import MAX_LEVELS, check_filter
 from northbound.mqtt.reasons import (
     BAD_USER_NAME_OR_PASSWORD,
     BANNED,
@@ -224,5 +224,5 @@ class Link:
 _REASONS: Final = {
     NOT_AUTHORISED: "the filter is outside what you may see",
     QUOTA_EXCEEDED: "there are too many subscriptions",
-    TOPIC_FILTER_INVALID: "the topic filter breaks the rules of wildcards",
+    TOPIC_FILTER_INVALID: f"the topic filter breaks the rules of wildcards, or has more than {MAX_LEVELS} levels",
 }

@@ -16,6 +16,7 @@ from northbound.api.answers import Refused, number
 from northbound.api.identity import Access, Authenticator, Identity
 from northbound.api.stream import Stream, Streams, event_of, told
 from northbound.message import Message
+from northbound.mqtt.names import MAX_LEVELS, too_deep
 from northbound.topics import TopicMatcher, filter_problem
 
 _MOST: Final = 1_000_000
@@ -49,6 +50,8 @@ class State:
         topic_filter = request.query_params.get("filter", "#")
         if problem := filter_problem(topic_filter):
             raise Refused(400, f"the filter {problem}")
+        if too_deep(topic_filter):
+            raise Refused(400, f"the filter has more than {MAX_LEVELS} levels")
         grant = self._access.subscribe(who, topic_filter)
         if grant == "refused":
             raise Refused(403, "this filter is wholly outside of what you may see")

@@ -391,6 +391,29 @@ def test_a_filter_that_is_none_is_refused(version, text):
     site = Site()
     peer = site.peer("c", version)
     assert peer.subscribe(text) == (143 if version == 5 else 128,)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_topics_and_filters_have_a_bounded_number_of_levels(version):
+    """Each level of a filter is an object: one of 65,535 bytes would cost megabytes."""
+    site = Site()
+    peer, author = site.peer("c", version), site.peer("d", version)
+    deepest, deeper = "/".join("a" * 128), "/".join("a" * 129)
+    refused = 143 if version == 5 else 128
+    wide = "a" + "/+" * 127, "a/#", "$share/g/" + deepest
+    assert peer.subscribe(deepest, *wide) == (0, 0, 0, 0)
+    assert peer.subscribe(deeper, deeper[:-1] + "#", "$share/g/" + deeper) == (refused,) * 3
+    assert peer.unsubscribe(deeper) in {(17,), ()}
+    for topic in (deepest, deeper):
+        author.publish(topic, b"x", 1, retain=True)
+    first, second = author.got()
+    assert (first.reason, second.reason) == ((0, 144) if version == 5 else (0, 0))
+    assert site.values() == {deepest: b"x"}
+    assert {topic for topic, _ in peer.heard()} == {deepest}
+    assert site.count.received_refused == 1
+    author = site.peer("e", version, will=m.Will(deeper, b"gone"))
+    author.lose()
+    assert site.count.received_refused == 2
     assert not peer.over
 
 
