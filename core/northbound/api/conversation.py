@@ -97,12 +97,21 @@ async def _sign_in(link: Link, authenticator: Authenticator) -> None:
         link.admit(who, loop.time())
 
 
+def _output(link: Link, now: float) -> list[bytes]:
+    try:
+        return link.output(now, _CHUNK)
+    except Exception:  # as above
+        log.exception("what waits for a client could not be written; its connection is ended")
+        link.disconnect(IMPLEMENTATION_SPECIFIC, "the server has failed", now)
+        return link.output(now, _CHUNK)  # why it ends
+
+
 async def _write(link: Link, wire: Wire, ready: asyncio.Event, written: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await ready.wait()
         ready.clear()
-        while pieces := link.output(loop.time(), _CHUNK):
+        while pieces := _output(link, loop.time()):
             link.stalled_since = loop.time()
             await wire.write(pieces)
             link.stalled_since = None

@@ -10,7 +10,7 @@ import ssl
 import pytest
 import trustme
 import websockets
-from tests.support.broker import PASSWORD, People, Rules, served, value
+from tests.support.broker import PASSWORD, People, Rules, identity, served, value
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -440,6 +440,24 @@ async def test_a_burst_waits_where_each_answer_waits_for_the_store(transport, ve
             while not isinstance(last, m.Disconnect):
                 *_, last = await client.got(1)
             assert last.reason == 147
+
+
+async def test_a_fault_of_ours_while_writing_ends_only_its_connection(caplog):
+    class Faulty(Rules):
+        def receive(self, who, topic):
+            raise RuntimeError("a bug")
+
+    people = People({"bob": identity("bob", role="user")})
+    async with served(access=Faulty(read=("a",)), people=people) as site, dial(site) as one, dial(site) as two:
+        site.broker.load([value("a")])
+        first = await signed_in(one, client_id="one", username="bob")
+        second = await signed_in(two, client_id="two")
+        await first.send(m.Subscribe(1, (m.Subscription("#"),)))
+        assert (await first.got(1))[-1].reason == 131
+        await first.closed()
+        await second.send(m.Pingreq())
+        assert await second.got(1) == [m.Pingresp()]
+    assert "could not be written" in caplog.text
 
 
 async def test_the_end_says_goodbye():

@@ -38,7 +38,8 @@ class Wire:
         self.source = source or Queue()
         self.inbound = inbound or Inbound(version, self.options.topic_alias_maximum, self.options.receive_maximum)
         self.events = []
-        properties = Properties(**connect.pop("properties", {})) if version == 5 else NONE
+        told = connect.pop("properties", {})
+        properties = Properties(**told) if version == 5 else NONE
         self.connect = m.Connect(client_id="c", version=version, properties=properties, **connect)
         if accept:
             self.give(self.connect)
@@ -597,6 +598,37 @@ def test_a_smaller_window_holds_for_what_is_sent_again_too():
     assert [packet.payload for packet in again.sent()[1:]] == [b"0"]
     again.give(m.Puback(sent[0].packet_id))
     assert [packet.payload for packet in again.sent()] == [b"1"]
+
+
+@pytest.mark.parametrize("version", LATER)
+def test_what_is_settled_before_it_was_sent_again_is_not(version):
+    """Answers may come with CONNECT: to what the client had heard on the connection before."""
+    wire = Wire(version)
+    for qos in (1, 2, 1, 1):
+        wire.queue("a", b"%d" % len(wire.source.waiting), qos)
+    one, two, three, four = wire.sent()
+    again = Wire(version, inbound=wire.inbound, source=wire.source, accept=False, properties={"receive_maximum": 2})
+    again.give(again.connect, m.Puback(one.packet_id), m.Pubrec(two.packet_id), m.Puback(four.packet_id))
+    again.session.accept(again.inbound, again.source, NONE, again.now, session_present=True)
+    assert again.sent()[1:] == [
+        m.Pubrel(two.packet_id),
+        m.Publish("a", b"2", 1, duplicate=True, packet_id=three.packet_id),
+    ]
+    again.queue("a", b"new", 1)
+    assert [packet.payload for packet in again.sent()] == ([b"new"] if version < 5 else [])  # the window is full
+    again.give(m.Puback(three.packet_id), m.Pubcomp(two.packet_id))
+    assert [packet.payload for packet in again.sent()] == ([b"new"] if version == 5 else [])
+
+
+def test_a_window_holds_while_what_was_to_be_sent_again_is_settled():
+    wire = Wire(5)
+    for number in range(3):
+        wire.queue("a", b"%d" % number)
+    *_, last = wire.sent()
+    again = Wire(5, inbound=wire.inbound, source=wire.source, accept=False, properties={"receive_maximum": 1})
+    again.give(again.connect, m.Puback(last.packet_id))
+    again.session.accept(again.inbound, again.source, NONE, again.now, session_present=True)
+    assert [packet.payload for packet in again.sent()[1:]] == [b"0"]
 
 
 def test_a_new_session_has_nothing_of_the_old():
