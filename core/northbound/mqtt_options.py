@@ -23,7 +23,7 @@ class MqttOptions(pydantic.BaseModel):
     sessions_per_user: int = Field(
         2000, ge=1, description="Of these, of one user: the one whose client is away the longest makes room."
     )
-    subscriptions: int = Field(200, ge=1, description="Topic filters of one session.")
+    subscriptions: int = Field(200, ge=1, description="Topic filters of one session, and of one SUBSCRIBE.")
     session_expiry: Duration = Field(
         timedelta(hours=24), description="How long a session waits for its client at most, whatever the client asks."
     )

@@ -96,11 +96,13 @@ class Broker:
             if message.retain:
                 self._distribution.retained.keep(message)
 
-    def current(self, filter: str, who: Identity | None) -> Iterator[Message]:  # noqa: A002 - MQTT's word for it
-        """Return the values of a filter's topics, those that ``who`` may see; None sees everything."""
-        for message in self._distribution.retained.match(filter):
-            if who is None or self._access.receive(who, message.topic):
-                yield message
+    def current(self, filter: str, who: Identity | None) -> Iterator[list[Message]]:  # noqa: A002 - MQTT's word for it
+        """Return the values of a filter's topics, those that ``who`` may see; None sees everything.
+
+        They come some at a time, or none, so that between two turns others have theirs.
+        """
+        for messages in self._distribution.retained.match(filter):
+            yield [item for item in messages if who is None or self._access.receive(who, item.topic)]
 
     def numbers(self) -> BrokerStatus:
         """Return what there is of everything."""

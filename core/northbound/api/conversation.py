@@ -111,12 +111,14 @@ async def _write(link: Link, wire: Wire, ready: asyncio.Event, written: asyncio.
     while True:
         await ready.wait()
         ready.clear()
-        while pieces := _output(link, loop.time()):
-            link.stalled_since = loop.time()
-            await wire.write(pieces)
-            link.stalled_since = None
-            if link.written < _CHUNK and not link.over:  # there was no more; whoever adds some calls again
-                break
+        while (pieces := _output(link, loop.time())) or link.searching:
+            if pieces:
+                link.stalled_since = loop.time()
+                await wire.write(pieces)
+                link.stalled_since = None
+            if link.written < _CHUNK and not link.over and not link.searching:
+                break  # there was no more; whoever adds some calls again
+            await asyncio.sleep(0)  # others have their turn
         written.set()
         if link.over:
             return

@@ -86,6 +86,11 @@ class Link:
         return server.connect if not server.accepted and server.ended is None else None
 
     @property
+    def searching(self) -> bool:
+        """Whether the last output ended in a search for present values, which goes on after a turn for the others."""
+        return self.session is not None and self.session.outbox.searching
+
+    @property
     def sign_in_timeout(self) -> float:
         """Seconds that signing in may take."""
         return self._broker.options.connect_timeout.total_seconds()
@@ -124,7 +129,10 @@ class Link:
         self._wake()
 
     def output(self, now: float, room: int) -> list[bytes]:
-        """Return what to write now, whole packets of about ``room`` bytes; call it again until there is nothing."""
+        """Return what to write now, whole packets of about ``room`` bytes.
+
+        It is called again until there is nothing, and the link is not ``searching``.
+        """
         if self.server.holds:  # an answer was given since
             self._handle([], now)
         pieces = self.server.output(now, room)
@@ -197,8 +205,12 @@ class Link:
             return
         identifiers = packet.properties.subscription_ids
         reasons, words = [], None
-        for item in packet.subscriptions:
-            reason = self._broker.subscribe(session, item, identifiers[0] if identifiers else 0)
+        most = self._broker.options.subscriptions
+        for number, item in enumerate(packet.subscriptions):
+            if number < most:
+                reason = self._broker.subscribe(session, item, identifiers[0] if identifiers else 0)
+            else:  # whether they are new or not
+                reason = QUOTA_EXCEEDED
             if reason >= FAILURE and words is None:
                 words = _REASONS.get(reason)
             reasons.append(reason)

@@ -245,14 +245,12 @@ class Sessions:
         return item.qos
 
     def _feed(self, session: Session, text: str, granted: Granted) -> None:
-        topics = self._distribution.retained.topics(text)
-        if not topics:
+        if not ("+" in text or "#" in text or self._distribution.retained.get(text)):
             return
         audiences = self._distribution.audiences
         feed = Feed(
             self._distribution.retained,
             text,
-            topics,
             version=5 if session.version == 5 else 4,
             qos=granted.qos,
             ids=(granted.identifier,) if granted.identifier and session.version == 5 else (),

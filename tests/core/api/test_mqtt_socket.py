@@ -460,6 +460,32 @@ async def test_a_fault_of_ours_while_writing_ends_only_its_connection(caplog):
     assert "could not be written" in caplog.text
 
 
+async def test_a_long_search_comes_to_its_end_and_lets_others_have_their_turn():
+    people = People({"bob": identity("bob", role="user")})
+    asked_in, turn = [], 0
+
+    class Noting(Rules):
+        def receive(self, who, topic):
+            asked_in.append(turn)
+            return super().receive(who, topic)
+
+    def count():
+        nonlocal turn
+        turn += 1
+        if len(asked_in) < 20_000:
+            asyncio.get_running_loop().call_soon(count)
+
+    async with served(access=Noting(read=("a/1",)), people=people) as site, dial(site) as ws:
+        site.broker.load([value(f"a/{number}") for number in range(20_000)])
+        web = await signed_in(ws, username="bob")
+        count()
+        await web.send(m.Subscribe(1, (m.Subscription("#", 1),)))
+        found = [packet.topic for packet in await web.got(2) if isinstance(packet, m.Publish)]
+        assert found == ["a/1"]
+        await site.until(lambda: len(asked_in) == 20_000)
+        assert len(set(asked_in)) >= 5
+
+
 async def test_the_end_says_goodbye():
     async with served() as site:
         ws = await dial(site)
