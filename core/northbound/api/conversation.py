@@ -13,6 +13,7 @@ from northbound.api.link import Link
 from northbound.mqtt.reasons import IMPLEMENTATION_SPECIFIC
 
 _CHUNK: Final = 64 * 1024  # bytes of messages written at once
+_SLICE: Final = 16 * 1024  # bytes dealt with before others have their turn: they may be thousands of packets
 _ANSWERS: Final = 64 * 1024  # bytes of answers a client may leave unread before it is read no further
 
 log = logging.getLogger("northbound.api")
@@ -63,20 +64,27 @@ async def _read(
         if data is None:
             link.lose("the connection was lost", loop.time())
             return
-        try:
-            link.receive(data, loop.time())
-        except Exception:  # a fault of ours ends the connection it came up in, and no other [MQTT-4.8.0-2] of 3.1.1
-            log.exception("a packet could not be processed; its connection is ended")
-            link.disconnect(IMPLEMENTATION_SPECIFIC, "the server has failed", loop.time())
-        if link.stranger is not None:
-            await _sign_in(link, authenticator)
-        ready.set()
-        while link.server.holds:  # it has more under way than may be: what it sent goes on with the answers
-            written.clear()
-            await written.wait()
-        while link.server.pending > _ANSWERS and not link.over:  # it asks and does not listen
-            link.server.unheard(loop.time())
-            await asyncio.sleep(0.05)
+        for begin in range(0, len(data), _SLICE):
+            if begin:
+                await asyncio.sleep(0)
+            _receive(link, data[begin : begin + _SLICE], loop.time())
+            if link.stranger is not None:
+                await _sign_in(link, authenticator)
+            ready.set()
+            while link.server.holds:  # it has more under way than may be: what it sent goes on with the answers
+                written.clear()
+                await written.wait()
+            while link.server.pending > _ANSWERS and not link.over:  # it asks and does not listen
+                link.server.unheard(loop.time())
+                await asyncio.sleep(0.05)
+
+
+def _receive(link: Link, data: bytes, now: float) -> None:
+    try:
+        link.receive(data, now)
+    except Exception:  # a fault of ours ends the connection it came up in, and no other [MQTT-4.8.0-2] of 3.1.1
+        log.exception("a packet could not be processed; its connection is ended")
+        link.disconnect(IMPLEMENTATION_SPECIFIC, "the server has failed", now)
 
 
 async def _sign_in(link: Link, authenticator: Authenticator) -> None:

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from northbound import mqtt as m
 from northbound.api.broker import Broker
+from northbound.api.conversation import converse
 from northbound.api.identity import SignInRefused
 from northbound.api.mqtt_socket import EXTENSION, mqtt_endpoint
 from northbound.mqtt_options import MqttOptions
@@ -484,6 +485,28 @@ async def test_a_long_search_comes_to_its_end_and_lets_others_have_their_turn():
         assert found == ["a/1"]
         await site.until(lambda: len(asked_in) == 20_000)
         assert len(set(asked_in)) >= 5
+
+
+async def test_one_message_of_many_packets_is_dealt_with_in_turns():
+    pings = 50_000
+    said = [m.encode(m.Pingreq(), 5) * pings, m.encode(connect_packet(), 5)]
+    sizes, answered = [], asyncio.Event()
+
+    class Wire:
+        async def read(self):
+            return said.pop() if said else await answered.wait() and None
+
+        async def write(self, pieces):
+            sizes.append(sum(map(len, pieces)))
+            if sum(sizes) > 2 * pings:
+                answered.set()
+
+        def abort(self):
+            pass
+
+    await asyncio.wait_for(converse(Broker(access=Rules()), People(), "192.0.2.1", Wire()), 10)
+    assert 2 * pings < sum(sizes) < 2 * pings + 100  # and CONNACK
+    assert max(sizes) <= 32 * 1024
 
 
 async def test_the_end_says_goodbye():
