@@ -339,10 +339,17 @@ class ServerSession:
             self._say(p.Connack(return_code(code)), 4)
 
     def answer(self, message: Received, reason: int, words: str | None = None) -> None:
-        """Acknowledge a message, with a reason of version 5; QoS 0 needs no answer."""
+        """Acknowledge a message, with a reason of version 5; QoS 0 needs no answer.
+
+        Words that make the answer larger than the client takes are left out [MQTT-3.4.2-2], [MQTT-3.5.2-2].
+        """
         if self._inbound is None or self.ended is not None:
             return
-        properties = Properties(reason_string=words) if words and self.tells_problems else NONE
+        properties = NONE
+        if words and self.tells_problems:
+            told = Properties(reason_string=words)
+            if len(encode(p.Puback(1, reason, told), 5)) <= self._largest:  # a PUBREC is as long
+                properties = told
         before = len(self._control)
         self._inbound.answer(message, reason, properties, self._control)
         for index in range(before, len(self._control)):

@@ -660,6 +660,19 @@ def test_answers_leave_their_words_out_for_a_client_that_takes_little():
     assert wire.sent() == [m.Connack(135)]
 
 
+@pytest.mark.parametrize(("largest", "told"), [(20, None), (21, "a tall story")])
+def test_acknowledgements_leave_their_words_out_for_a_client_that_takes_little(largest, told):
+    wire = Wire(5, properties={"maximum_packet_size": largest})
+    wire.give(m.Publish("a", b"", 1, packet_id=1), m.Publish("a", b"", 2, packet_id=2))
+    for event in wire.events:
+        wire.session.answer(event, 135, "a tall story")
+    pieces = wire.session.output(wire.now, 1 << 20)
+    assert max(map(len, pieces)) <= largest
+    puback, pubrec = wire.decoder.feed(b"".join(pieces))
+    assert (type(puback), puback.reason, puback.properties.reason_string) == (m.Puback, 135, told)
+    assert (type(pubrec), pubrec.reason, pubrec.properties.reason_string) == (m.Pubrec, 135, told)
+
+
 def test_topic_aliases_to_the_client_are_given_and_used():
     wire = Wire(5, properties={"topic_alias_maximum": 1})
     for topic in ("a/long/topic", "b", "a/long/topic"):
