@@ -52,6 +52,21 @@ def test_the_generation_changes_with_the_filters_only():
     assert trie.generation == generation + 1
 
 
+def test_what_is_remembered_of_filters_that_went_is_forgotten():
+    """A filter that stays, ``#``, hears every topic with those that come and go."""
+    site = Site()
+    site.peer("stays").subscribe("#", "a/+")
+    peer = site.peer("goes")
+    for number in range(20):
+        peer.subscribe("a/1", "a/1/#", "#")
+        site.publish("a/1", str(number))
+        site.publish(f"b/{number}", "1")
+        peer.unsubscribe("a/1", "a/1/#", "#")
+    audiences = site.broker._distribution.audiences
+    assert {nodes for used in audiences._users.values() for nodes in used} == set(audiences._audiences)
+    assert len(audiences._audiences) <= 2
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_the_engine_commits_reaches_who_asked_for_it(version):
     site = Site()
