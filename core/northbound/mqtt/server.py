@@ -34,6 +34,7 @@ from northbound.mqtt.reasons import (
 )
 
 _NO_BOUND: Final = MAX_VARINT + 5
+_SIGN_OF_LIFE: Final = 4096  # bytes of a packet that is not complete: a large one takes its time on a slow line
 _PINGRESP: Final = encode(p.Pingresp(), 5)
 
 
@@ -94,6 +95,7 @@ class ServerSession:
         "_decoder",
         "_events",
         "_expiry_asked",
+        "_grown",
         "_head",
         "_held",
         "_inbound",
@@ -120,6 +122,7 @@ class ServerSession:
         self._events: list[Event] = []
         self._head = b""  # the first bytes, which tell the version of a CONNECT that is refused
         self._received = 0
+        self._grown = 0  # how much there is of a packet that is not complete
         self._started = self._last_received = now
         self._inbound: Inbound | None = None
         self._source: Source | None = None
@@ -163,13 +166,17 @@ class ServerSession:
         """
         if self.ended is not None:
             return []
-        self._last_received = now
         if not self.accepted:
             self._count(data)
         try:
             if self.ended is None:
                 try:
-                    self._take(self._decoder.feed(data), now)
+                    packets = self._decoder.feed(data)
+                    grown = self._decoder.pending // _SIGN_OF_LIFE
+                    if packets or grown > self._grown:  # what is no packet yet is no sign of life [MQTT-3.1.2-22]
+                        self._last_received = now
+                    self._grown = grown
+                    self._take(packets, now)
                 except ProtocolError as error:
                     self._take(error.packets, now)
                     raise

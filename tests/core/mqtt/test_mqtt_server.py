@@ -476,6 +476,34 @@ def test_keep_alive_is_enforced_at_one_and_a_half(version, code):
     assert last == m.Pingresp() if version < 5 else last.reason == code
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_packet_that_dribbles_in_keeps_nothing_alive(version):
+    wire = Wire(version, keep_alive=10)
+    data = raw(m.Publish("a", bytes(100)), version)
+    for byte in data[:20]:
+        wire.raw(bytes((byte,)))
+        wire.session.tick(wire.now)
+        wire.now += 1.0
+    assert wire.session.ended is not None
+    wire = Wire(version, keep_alive=10)
+    for byte in data:  # in time
+        wire.now += 0.1
+        wire.raw(bytes((byte,)))
+    wire.session.tick(wire.now + 14.9)
+    assert wire.session.ended is None
+
+
+def test_a_large_packet_on_a_slow_line_keeps_its_connection():
+    wire = Wire(5, keep_alive=10)
+    data = raw(m.Publish("a", bytes(100_000)))
+    for begin in range(0, len(data), 1000):
+        wire.now += 3.0
+        wire.raw(data[begin : begin + 1000])
+        wire.session.tick(wire.now)
+    assert wire.session.ended is None
+    assert [len(event.payload) for event in wire.events] == [100_000]
+
+
 def test_a_keep_alive_of_zero_is_off_unless_the_server_wants_one():
     wire = Wire(5, keep_alive=0)
     assert wire.connack.properties.server_keep_alive is None
