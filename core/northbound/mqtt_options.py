@@ -31,7 +31,7 @@ class MqttOptions(pydantic.BaseModel):
         ByteSize(256 * _KIB * _KIB),
         description="What waits for all clients that are away; beyond it the sessions away the longest end.",
     )
-    subscriptions: int = Field(200, ge=1, description="Topic filters of one session.")
+    subscriptions: int = Field(200, ge=1, description="Topic filters of one session, and of one SUBSCRIBE.")
     session_expiry: Duration = Field(
         timedelta(hours=24), description="How long a session waits for its client at most, whatever the client asks."
     )
@@ -41,7 +41,10 @@ class MqttOptions(pydantic.BaseModel):
     connect_bytes: Size = Field(ByteSize(16 * _KIB), description="What a client may send before it is signed in.")
     packet_bytes: Size = Field(ByteSize(256 * _KIB), description="The largest packet taken from a client.")
     receive_maximum: int = Field(
-        100, ge=1, le=65_535, description="Messages of QoS 1 and 2 a client may have under way; told in version 5."
+        100,
+        ge=1,
+        le=65_535,
+        description="Messages of QoS 1 and 2 a client may have under way. In version 5 it is told; others wait.",
     )
     topic_aliases: int = Field(64, ge=0, le=65_535, description="Topic aliases in either direction.")
     inflight: int = Field(1000, ge=1, le=65_000, description="Messages of QoS 1 and 2 under way to one client.")

@@ -97,7 +97,8 @@ async def churn(seconds, seed):
                 site.broker.publish(batch)
                 await asyncio.sleep(chance.choice([0, 0, 0.01, 0.05]))
             until.set()
-        present = {item.topic: int(item.payload.split()[0]) for item in site.broker.current("placeos/#", None)}
+        values = [item for items in site.broker.current("placeos/#", None) for item in items]
+        present = {item.topic: int(item.payload.split()[0]) for item in values}
         for watcher in watchers:
             await site.until(lambda watcher=watcher: watcher.seen == present, 20)
             assert watcher.backwards == [], (watcher.version, watcher.qos)

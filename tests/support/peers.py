@@ -43,7 +43,7 @@ class Site:
         self.broker.tick(self.now)
 
     def values(self, text="#") -> dict[str, bytes]:
-        return {item.topic: item.payload for item in self.broker.current(text, None)}
+        return {item.topic: item.payload for items in self.broker.current(text, None) for item in items}
 
     @property
     def count(self):
@@ -130,7 +130,7 @@ class Peer:
     def bytes(self, room=None) -> bytes:
         """Return what is written now."""
         out = []
-        while pieces := self.link.output(self.site.now, room or self.room):
+        while (pieces := self.link.output(self.site.now, room or self.room)) or self.link.searching:
             out += pieces
             if room:
                 break

@@ -151,6 +151,9 @@ class Audiences:
         """Forget the audiences that a filter has a part in."""
         for nodes in self._users.pop(node, ()):
             self._audiences.pop(nodes, None)
+            for other in nodes:
+                if other is not node:
+                    self._users[other].discard(nodes)
 
     def changed_for(self, texts: Iterable[str]) -> None:
         """Forget those of a session's filters, whose version is another now."""

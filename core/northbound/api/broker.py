@@ -28,6 +28,7 @@ from northbound.api.throttle import network
 from northbound.message import Kind, Message
 from northbound.mqtt import packets as p
 from northbound.mqtt.inbound import Received
+from northbound.mqtt.names import MAX_LEVELS, too_deep
 from northbound.mqtt.properties import NONE, Properties
 from northbound.mqtt.publication import Publication
 from northbound.mqtt.reasons import (
@@ -37,6 +38,7 @@ from northbound.mqtt.reasons import (
     NOT_AUTHORISED,
     QUOTA_EXCEEDED,
     SERVER_SHUTTING_DOWN,
+    TOPIC_NAME_INVALID,
 )
 from northbound.mqtt.server import Ended, Event, ServerOptions
 from northbound.mqtt_options import MqttOptions
@@ -114,11 +116,13 @@ class Broker:
             if message.retain:
                 self._distribution.retained.keep(message)
 
-    def current(self, filter: str, who: Identity | None) -> Iterator[Message]:  # noqa: A002 - MQTT's word for it
-        """Return the values of a filter's topics, those that ``who`` may see; None sees everything."""
-        for message in self._distribution.retained.match(filter):
-            if who is None or self._access.receive(who, message.topic):
-                yield message
+    def current(self, filter: str, who: Identity | None) -> Iterator[list[Message]]:  # noqa: A002 - MQTT's word for it
+        """Return the values of a filter's topics, those that ``who`` may see; None sees everything.
+
+        They come some at a time, or none, so that between two turns others have theirs.
+        """
+        for messages in self._distribution.retained.match(filter):
+            yield [item for item in messages if who is None or self._access.receive(who, item.topic)]
 
     def numbers(self) -> BrokerStatus:
         """Return what there is of everything."""
@@ -209,6 +213,10 @@ class Broker:
         """Take a message of a client and say what became of it, at once or when it is safe."""
         self.counters.received += 1
         topic = message.topic
+        if too_deep(topic):
+            self.counters.received_refused += 1
+            answer(TOPIC_NAME_INVALID, f"the topic has more than {MAX_LEVELS} levels")
+            return
         if topic.startswith("$") or not self._access.publish(session.who, topic):
             self.counters.received_refused += 1
             answer(NOT_AUTHORISED, "you may not publish to this topic")

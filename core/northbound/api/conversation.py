@@ -13,6 +13,7 @@ from northbound.api.link import Link
 from northbound.mqtt.reasons import IMPLEMENTATION_SPECIFIC
 
 _CHUNK: Final = 64 * 1024  # bytes of messages written at once
+_SLICE: Final = 16 * 1024  # bytes dealt with before others have their turn: they may be thousands of packets
 _ANSWERS: Final = 64 * 1024  # bytes of answers a client may leave unread before it is read no further
 
 log = logging.getLogger("northbound.api")
@@ -41,15 +42,15 @@ class Wire(Protocol):
 async def converse(broker: Broker, authenticator: Authenticator, address: str, wire: Wire) -> bool:
     """Serve one client until either side ends it; return False where there are too many already."""
     loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
+    ready, written = asyncio.Event(), asyncio.Event()
     link = broker.open(address, ready.set, wire.abort)
     if link is None:
         return False
     try:
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(_read(link, wire, authenticator, ready), name="mqtt reader")
+            reading = tasks.create_task(_read(link, wire, authenticator, ready, written), name="mqtt reader")
             try:
-                await _write(link, wire, ready)
+                await _write(link, wire, ready, written)
             except OSError:
                 link.lose("the connection was lost", loop.time())
             reading.cancel()
@@ -58,26 +59,38 @@ async def converse(broker: Broker, authenticator: Authenticator, address: str, w
     return True
 
 
-async def _read(link: Link, wire: Wire, authenticator: Authenticator, ready: asyncio.Event) -> None:
+async def _read(
+    link: Link, wire: Wire, authenticator: Authenticator, ready: asyncio.Event, written: asyncio.Event
+) -> None:
     loop = asyncio.get_running_loop()
     while not link.over:
         data = await wire.read()
         if data is None:
             link.lose("the connection was lost", loop.time())
             return
-        try:
-            link.receive(data, loop.time())
-        except Exception:  # a fault of ours ends the connection it came up in, and no other [MQTT-4.8.0-2] of 3.1.1
-            log.exception("a packet could not be processed; its connection is ended")
-            link.disconnect(IMPLEMENTATION_SPECIFIC, "the server has failed", loop.time())
-        if link.stranger is not None:
-            await _sign_in(link, authenticator)
-            if link.known:
-                wire.welcome()
-        ready.set()
-        while link.server.pending > _ANSWERS and not link.over:  # it asks and does not listen
-            link.server.unheard(loop.time())
-            await asyncio.sleep(0.05)
+        for begin in range(0, len(data), _SLICE):
+            if begin:
+                await asyncio.sleep(0)
+            _receive(link, data[begin : begin + _SLICE], loop.time())
+            if link.stranger is not None:
+                await _sign_in(link, authenticator)
+                if link.known:
+                    wire.welcome()
+            ready.set()
+            while link.server.holds:  # it has more under way than may be: what it sent goes on with the answers
+                written.clear()
+                await written.wait()
+            while link.server.pending > _ANSWERS and not link.over:  # it asks and does not listen
+                link.server.unheard(loop.time())
+                await asyncio.sleep(0.05)
+
+
+def _receive(link: Link, data: bytes, now: float) -> None:
+    try:
+        link.receive(data, now)
+    except Exception:  # a fault of ours ends the connection it came up in, and no other [MQTT-4.8.0-2] of 3.1.1
+        log.exception("a packet could not be processed; its connection is ended")
+        link.disconnect(IMPLEMENTATION_SPECIFIC, "the server has failed", now)
 
 
 async def _sign_in(link: Link, authenticator: Authenticator) -> None:
@@ -98,16 +111,28 @@ async def _sign_in(link: Link, authenticator: Authenticator) -> None:
         link.admit(who, loop.time())
 
 
-async def _write(link: Link, wire: Wire, ready: asyncio.Event) -> None:
+def _output(link: Link, now: float) -> list[bytes]:
+    try:
+        return link.output(now, _CHUNK)
+    except Exception:  # as above
+        log.exception("what waits for a client could not be written; its connection is ended")
+        link.disconnect(IMPLEMENTATION_SPECIFIC, "the server has failed", now)
+        return link.output(now, _CHUNK)  # why it ends
+
+
+async def _write(link: Link, wire: Wire, ready: asyncio.Event, written: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await ready.wait()
         ready.clear()
-        while pieces := link.output(loop.time(), _CHUNK):
-            link.stalled_since = loop.time()
-            await wire.write(pieces)
-            link.stalled_since = None
-            if link.written < _CHUNK and not link.over:  # there was no more; whoever adds some calls again
-                break
+        while (pieces := _output(link, loop.time())) or link.searching:
+            if pieces:
+                link.stalled_since = loop.time()
+                await wire.write(pieces)
+                link.stalled_since = None
+            if link.written < _CHUNK and not link.over and not link.searching:
+                break  # there was no more; whoever adds some calls again
+            await asyncio.sleep(0)  # others have their turn
+        written.set()
         if link.over:
             return

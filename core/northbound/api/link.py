@@ -14,7 +14,7 @@ from northbound.api.identity import Identity, SignInRefused
 from northbound.mqtt import packets as p
 from northbound.mqtt.errors import ProtocolError
 from northbound.mqtt.inbound import Received
-from northbound.mqtt.names import check_filter
+from northbound.mqtt.names import MAX_LEVELS, check_filter
 from northbound.mqtt.reasons import (
     BAD_USER_NAME_OR_PASSWORD,
     BANNED,
@@ -86,6 +86,11 @@ class Link:
         return server.connect if not server.accepted and server.ended is None else None
 
     @property
+    def searching(self) -> bool:
+        """Whether the last output ended in a search for present values, which goes on after a turn for the others."""
+        return self.session is not None and self.session.outbox.searching
+
+    @property
     def sign_in_timeout(self) -> float:
         """Seconds that signing in may take."""
         return self._broker.options.connect_timeout.total_seconds()
@@ -98,16 +103,20 @@ class Link:
         self._handle(self.server.receive(data, now), now)
 
     def _handle(self, events: list[p.Connect | Received | p.Subscribe | p.Unsubscribe], now: float) -> None:
-        for event in events:
-            match event:
-                case Received():
-                    self._publish(event, now)
-                case p.Subscribe():
-                    self._subscribe(event)
-                case p.Unsubscribe():
-                    self._unsubscribe(event)
-                case _:
-                    pass  # a CONNECT is in ``stranger``
+        while True:
+            for event in events:
+                match event:
+                    case Received():
+                        self._publish(event, now)
+                    case p.Subscribe():
+                        self._subscribe(event)
+                    case p.Unsubscribe():
+                        self._unsubscribe(event)
+                    case _:
+                        pass  # a CONNECT is in ``stranger``
+            events = self.server.more(now)
+            if not events:
+                break
         self.settle(now)
 
     def settle(self, now: float) -> None:
@@ -120,7 +129,12 @@ class Link:
         self._wake()
 
     def output(self, now: float, room: int) -> list[bytes]:
-        """Return what to write now, whole packets of about ``room`` bytes; call it again until there is nothing."""
+        """Return what to write now, whole packets of about ``room`` bytes.
+
+        It is called again until there is nothing, and the link is not ``searching``.
+        """
+        if self.server.holds:  # an answer was given since
+            self._handle([], now)
         pieces = self.server.output(now, room)
         self.written = sum(map(len, pieces))
         self._broker.counters.bytes_sent += self.written
@@ -191,8 +205,12 @@ class Link:
             return
         identifiers = packet.properties.subscription_ids
         reasons, words = [], None
-        for item in packet.subscriptions:
-            reason = self._broker.subscribe(session, item, identifiers[0] if identifiers else 0)
+        most = self._broker.options.subscriptions
+        for number, item in enumerate(packet.subscriptions):
+            if number < most:
+                reason = self._broker.subscribe(session, item, identifiers[0] if identifiers else 0)
+            else:  # whether they are new or not
+                reason = QUOTA_EXCEEDED
             if reason >= FAILURE and words is None:
                 words = _REASONS.get(reason)
             reasons.append(reason)
@@ -218,5 +236,5 @@ class Link:
 _REASONS: Final = {
     NOT_AUTHORISED: "the filter is outside what you may see",
     QUOTA_EXCEEDED: "there are too many subscriptions",
-    TOPIC_FILTER_INVALID: "the topic filter breaks the rules of wildcards",
+    TOPIC_FILTER_INVALID: f"the topic filter breaks the rules of wildcards, or has more than {MAX_LEVELS} levels",
 }

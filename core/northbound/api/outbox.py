@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from northbound.api.counters import Counters
-from northbound.api.feeds import Feed
+from northbound.api.feeds import IN_VAIN, Feed
 from northbound.mqtt.deliveries import Deliveries, Delivery, spoken
 from northbound.mqtt.publication import Form, Publication
 
@@ -69,6 +69,7 @@ class Outbox:
         "feeds",
         "quick",
         "quick_bytes",
+        "searching",
         "wake",
     )
 
@@ -89,6 +90,7 @@ class Outbox:
         self._queue_messages = queue_messages
         self._conflated = conflated
         self._ready = False
+        self.searching = False  # the last ``write`` ended in the middle of a feed: it goes on with the next, at once
 
     def __len__(self) -> int:
         """Return the number of messages that wait; retained values that a feed will read are not among them."""
@@ -117,6 +119,7 @@ class Outbox:
     def detach(self) -> None:
         """Wait for the next connection; messages of QoS 0 do not."""
         self.wake = None
+        self.searching = False
         self.quick = _NO_CHUNKS
         self.quick_bytes = 0
         self._newest.clear()
@@ -211,8 +214,8 @@ class Outbox:
     # -- sending --------------------------------------------------------------------------------------------------
 
     def write(self, out: list[bytes], now: float, room: int) -> None:
-        """Append packets of about ``room`` bytes; called again until it appends nothing."""
-        self._ready = False
+        """Append packets of about ``room`` bytes; called again until it appends nothing and is not ``searching``."""
+        self._ready = self.searching = False
         deliveries = self.deliveries
         if deliveries.again:
             room = deliveries.send_again(out, now, room)
@@ -226,6 +229,8 @@ class Outbox:
             room = self._write_feeds(out, now, room)
             if not self.feeds:
                 self.feeds = _NO_FEEDS
+            elif room <= 0:
+                self.searching = True
             if self._newest and room > 0:  # the feeds took less than was left to them
                 self._write_newest(out, now, room)
         if deliveries.expired or deliveries.too_large:
@@ -286,15 +291,18 @@ class Outbox:
                 room, written, too_large = feed.write(out, room, deliveries.largest)
                 self._counters.delivered += written
                 deliveries.too_large += too_large
-                if room <= 0:
-                    return room
-            delivery = None if feed.done else feed.next()
+            delivery = None
+            if room > 0 and not feed.done:
+                delivery, room = feed.next(room)
             if delivery is None:
-                feeds.popleft()
+                if feed.done:
+                    feeds.popleft()
                 continue
             size = deliveries.send(delivery, out, now)
             if size:
                 room -= size
                 free -= delivery[1].qos > 0
                 self._counters.delivered += 1
+            else:
+                room -= IN_VAIN
         return room

@@ -1,13 +1,14 @@
 """The present: the newest message of every topic, and which topics a filter means.
 
 Values change all the time and topics hardly ever do, so there are two structures: a flat table of values, which is all
-that a new value of a known topic touches, and a tree of the topics, which answers filters. A subscriber is given the
-topics of its filter and reads each value when it can be sent: never an old one, and nothing is copied.
+that a new value of a known topic touches, and a tree of the topics, which answers filters, some topics at a time. A
+subscriber reads each value when it can be sent: never an old one, and nothing is copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -15,7 +16,7 @@ from northbound.message import Message
 from northbound.mqtt.properties import NONE, Properties
 from northbound.mqtt.publication import Publication
 
-_KEPT_ANSWERS = 64
+_STEP: Final = 256  # places in the tree that a search looks at before others have their turn
 
 
 class Details(msgspec.Struct, frozen=True, gc=False):
@@ -27,22 +28,25 @@ class Details(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Node:
+    """What begins alike. A topic that is alone below a place stands there itself: most of the tree is never built."""
+
     __slots__ = ("children", "topic")
 
     def __init__(self) -> None:
-        self.children: dict[str, _Node] | None = None
-        self.topic: str | None = None
+        self.children: dict[str, _Node | str] = {}
+        self.topic: str | None = None  # the one that ends here
+
+
+_Place: TypeAlias = _Node | str
 
 
 class Retained:
-    """``generation`` changes whenever a topic comes or goes."""
+    """See the module."""
 
     def __init__(self) -> None:
         self._values: dict[str, Message] = {}
         self._details: dict[str, Details] = {}
         self._root = _Node()
-        self._answers: dict[str, tuple[int, tuple[str, ...]]] = {}
-        self.generation = 0
 
     def __len__(self) -> int:
         """Return the number of topics."""
@@ -52,9 +56,10 @@ class Retained:
         """Return the value at a topic."""
         return self._values.get(topic)
 
-    def plain(self, topic: str) -> bool:
-        """Say whether nothing but topic and payload is known of a value."""
-        return not self._details or topic not in self._details
+    @property
+    def detailed(self) -> Container[str]:
+        """The topics of whose value more is known than topic and payload."""
+        return self._details
 
     def keep(self, message: Message, details: Details | None = None) -> None:
         """Put a value in the place of the topic's last one; an empty payload clears it."""
@@ -95,84 +100,118 @@ class Retained:
             topic, message.payload, details.qos, True, details.properties or NONE, details.expires, newest_only=True
         )
 
-    def match(self, text: str) -> Iterator[Message]:
-        """Return the values of a filter's topics."""
-        for topic in self.topics(text):
-            message = self._values.get(topic)
-            if message is not None:
-                yield message
+    def match(self, text: str) -> Iterator[list[Message]]:
+        """Return the values of a filter's topics, a step at a time; a step may find none."""
+        for topics, _ in self.topics(text):
+            yield [message for topic in topics if (message := self._values.get(topic)) is not None]
 
     # -- which topics a filter means ----------------------------------------------------------------------------
 
-    def topics(self, text: str) -> tuple[str, ...]:
-        """Return the topics that match a filter. Many clients ask the same at once, so the last answers are kept."""
-        kept = self._answers.get(text)
-        if kept is not None and kept[0] == self.generation:
-            return kept[1]
-        if "+" not in text and "#" not in text:
-            return (text,) if text in self._values else ()
-        found = tuple(topic for topic in self._values if topic[:1] != "$") if text == "#" else self._search(text)
-        if len(self._answers) >= _KEPT_ANSWERS:
-            self._answers.clear()
-        self._answers[text] = (self.generation, found)
-        return found
+    def topics(self, text: str) -> Iterator[tuple[list[str], int]]:
+        """Find the topics that match a filter, a step at a time; each is told with the places it looked at in vain.
 
-    def _search(self, text: str) -> tuple[str, ...]:
-        names = text.split("/")
-        nodes = [self._root]
-        for depth, name in enumerate(names):
-            wild = name in {"+", "#"}
-            if name == "#":
-                return tuple(topic for node in nodes for topic in _below(node, dollar=depth > 0))
-            following: list[_Node] = []
-            for node in nodes:
-                children = node.children
-                if children is None:
-                    continue
-                if wild:
-                    following += [child for key, child in children.items() if depth or key[:1] != "$"]
-                elif (child := children.get(name)) is not None:
-                    following.append(child)
-            nodes = following
-        return tuple(node.topic for node in nodes if node.topic is not None)
+        A step takes a fraction of a millisecond whatever it finds. The tree may change between two of them: what is
+        there all the time is found, once, and what comes or goes meanwhile may be.
+        """
+        if "+" not in text and "#" not in text:
+            return iter([([text], 0)] if text in self._values else [])
+        return self._search(text.split("/"))
+
+    def _search(self, names: list[str]) -> Iterator[tuple[list[str], int]]:
+        # what is left to look at: places, the next one last, and which of the names comes below them
+        stack: list[tuple[list[_Place], int]] = [(self._at_the_top() if names == ["#"] else [self._root], 0)]
+        while stack:
+            found: list[str] = []
+            left = _STEP
+            while stack and left > 0:
+                places, depth = stack[-1]
+                if not places:
+                    stack.pop()
+                elif depth < len(names) and names[depth] == "#":
+                    left = _gather(places, found, left)
+                else:
+                    left -= 1
+                    place = places.pop()
+                    if isinstance(place, str):
+                        if _fits(place.split("/"), names, depth):
+                            found.append(place)
+                    elif depth == len(names):
+                        if place.topic is not None:
+                            found.append(place.topic)
+                    elif below := self._below(place, names[depth], depth):
+                        stack.append((below, depth + 1))
+            yield found, _STEP - left - len(found)
+
+    def _below(self, node: _Node, name: str, depth: int) -> list[_Place]:
+        if name == "+":
+            return list(reversed(node.children.values())) if depth else self._at_the_top()
+        child = node.children.get(name)
+        return [] if child is None else [child]
+
+    def _at_the_top(self) -> list[_Place]:
+        """Return what a wildcard matches in the first level (section 4.7.2)."""
+        return [place for name, place in reversed(self._root.children.items()) if name[:1] != "$"]
 
     def _add(self, topic: str) -> None:
-        self.generation += 1
         node = self._root
-        for name in topic.split("/"):
-            if node.children is None:
-                node.children = {}
-            child = node.children.get(name)
-            if child is None:
-                child = node.children[name] = _Node()
-            node = child
+        for depth, name in enumerate(topic.split("/"), 1):
+            place = node.children.get(name)
+            if place is None:
+                node.children[name] = topic
+                return
+            if isinstance(place, str):  # no longer the only one
+                place = node.children[name] = _node_of(place, depth)
+            node = place
         node.topic = topic
 
     def _remove(self, topic: str) -> None:
-        self.generation += 1
         names = topic.split("/")
         path = [self._root]
         for name in names:
-            children = path[-1].children
-            if children is None:
+            place = path[-1].children[name]
+            if isinstance(place, str):
+                del path[-1].children[name]
+                break
+            path.append(place)
+        else:
+            path[-1].topic = None
+        for depth in range(len(path) - 1, 0, -1):
+            node = path[depth]
+            if node.children or node.topic is not None:
                 return
-            path.append(children[name])
-        path[-1].topic = None
-        for depth in range(len(names), 0, -1):
-            node, above = path[depth], path[depth - 1].children
-            if node.children or node.topic is not None or above is None:
-                return
-            del above[names[depth - 1]]
+            del path[depth - 1].children[names[depth - 1]]
 
 
-def _below(node: _Node, *, dollar: bool) -> Iterator[str]:
-    """Return a node's topic and all below it; those that begin with ``$`` only where the filter names them."""
-    stack = [node]
-    if not dollar:
-        stack = [child for key, child in reversed((node.children or {}).items()) if key[:1] != "$"]
-    while stack:
-        item = stack.pop()
-        if item.topic is not None:
-            yield item.topic
-        if item.children:
-            stack += reversed(item.children.values())
+def _node_of(topic: str, depth: int) -> _Node:
+    """Return the node at which a topic, alone so far, has passed ``depth`` of its levels."""
+    node, levels = _Node(), topic.split("/", depth + 1)
+    if len(levels) == depth:
+        node.topic = topic
+    else:
+        node.children[levels[depth]] = topic
+    return node
+
+
+def _fits(levels: list[str], names: list[str], depth: int) -> bool:
+    """Say whether a topic matches the names of a filter, given that it matches ``depth`` of them."""
+    for position in range(depth, len(names)):
+        name = names[position]
+        if name == "#":
+            return True
+        if position == len(levels) or name not in {"+", levels[position]}:
+            return False
+    return len(levels) == len(names)
+
+
+def _gather(places: list[_Place], found: list[str], left: int) -> int:
+    """Take the topics at places and all below them, looking at ``left`` at most; return how many that leaves."""
+    while places and left > 0:
+        left -= 1
+        place = places.pop()
+        if isinstance(place, str):
+            found.append(place)
+            continue
+        if place.topic is not None:
+            found.append(place.topic)
+        places += reversed(place.children.values())
+    return left

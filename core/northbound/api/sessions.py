@@ -15,7 +15,7 @@ from northbound.api.session import Granted, Session, SessionKey, key_of
 from northbound.mqtt import packets as p
 from northbound.mqtt.errors import ProtocolError
 from northbound.mqtt.inbound import Inbound
-from northbound.mqtt.names import check_filter
+from northbound.mqtt.names import check_filter, too_deep
 from northbound.mqtt.properties import Properties
 from northbound.mqtt.reasons import (
     CLIENT_ID_NOT_VALID,
@@ -248,6 +248,8 @@ class Sessions:
 
     def subscribe(self, session: Session, item: p.Subscription, identifier: int) -> int:
         """Grant a filter and queue its present values; return the reason code of SUBACK."""
+        if too_deep(item.filter):
+            return TOPIC_FILTER_INVALID
         try:
             check_filter(item.filter)
         except ProtocolError:
@@ -267,13 +269,11 @@ class Sessions:
         return item.qos
 
     def _feed(self, session: Session, text: str, granted: Granted) -> None:
-        topics = self._distribution.retained.topics(text)
-        if not topics:
+        if not ("+" in text or "#" in text or self._distribution.retained.get(text)):
             return
         feed = Feed(
             self._distribution.retained,
             text,
-            topics,
             version=5 if session.version == 5 else 4,
             qos=granted.qos,
             ids=(granted.identifier,) if granted.identifier and session.version == 5 else (),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from itertools import islice
 from typing import Final, Protocol
 
 import msgspec
@@ -16,10 +15,10 @@ from northbound.api.answers import Refused, number
 from northbound.api.identity import Access, Authenticator, Identity
 from northbound.api.stream import Stream, Streams, event_of, told
 from northbound.message import Message
+from northbound.mqtt.names import MAX_LEVELS, too_deep
 from northbound.topics import TopicMatcher, filter_problem
 
 _MOST: Final = 1_000_000
-_CHUNK: Final = 500
 #: How often a stream looks whether its token still holds, and how often it gives a sign of life, in seconds.
 _LOOK_SECONDS: Final = 2.0
 _ALIVE_SECONDS: Final = 15.0
@@ -32,8 +31,8 @@ _encode = msgspec.json.Encoder().encode
 class Tree(Protocol):
     """The live tree, as far as it is read here."""
 
-    def current(self, filter: str, who: Identity | None) -> Iterator[Message]:  # noqa: A002 - MQTT's word for it
-        """Give the values at the topics that match ``filter`` and ``who`` may see."""
+    def current(self, filter: str, who: Identity | None) -> Iterator[list[Message]]:  # noqa: A002 - MQTT's word for it
+        """Give the values at the topics that match ``filter`` and ``who`` may see, some at a time, or none."""
         ...
 
 
@@ -51,6 +50,8 @@ class State:
         topic_filter = request.query_params.get("filter", "#")
         if problem := filter_problem(topic_filter):
             raise Refused(400, f"the filter {problem}")
+        if too_deep(topic_filter):
+            raise Refused(400, f"the filter has more than {MAX_LEVELS} levels")
         grant = self._access.subscribe(who, topic_filter)
         if grant == "refused":
             raise Refused(403, "this filter is wholly outside of what you may see")
@@ -103,17 +104,23 @@ class State:
             yield b'event: end\ndata: {"reason":"the service is stopping"}\n\n'
 
 
-async def _in_turns(messages: Iterator[Message]) -> AsyncIterator[list[Message]]:
+async def _in_turns(values: Iterator[list[Message]]) -> AsyncIterator[list[Message]]:
     """Give messages some at a time; in between, the others on the loop have their turn."""
-    while chunk := list(islice(messages, _CHUNK)):
-        yield chunk
+    for messages in values:
+        if messages:
+            yield messages
         await asyncio.sleep(0)
 
 
-async def _written(values: Iterator[Message], limit: int) -> AsyncIterator[bytes]:
+async def _written(values: Iterator[list[Message]], limit: int) -> AsyncIterator[bytes]:
     yield b'{"values":['
-    comma = b""
-    async for chunk in _in_turns(islice(values, limit)):
-        yield comma + b",".join([_encode(told(message)) for message in chunk])
-        comma = b","
-    yield b'],"more":' + _encode(next(values, None) is not None) + b"}"
+    comma, left, more = b"", limit, False
+    async for messages in _in_turns(values):
+        if left:
+            yield comma + b",".join([_encode(told(message)) for message in messages[:left]])
+            comma = b","
+        more = len(messages) > left
+        left = max(0, left - len(messages))
+        if more:
+            break
+    yield b'],"more":' + _encode(more) + b"}"

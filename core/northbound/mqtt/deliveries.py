@@ -148,7 +148,7 @@ class Deliveries(Exchange[Delivery]):
 
     def puback(self, packet: Puback) -> None:
         """Settle a message of QoS 1: the frequent case here, the others as on every side."""
-        if packet.reason or self._exactly_once or self._inflight.pop(packet.packet_id, None) is None:
+        if packet.reason or self._exactly_once or self._again or self._inflight.pop(packet.packet_id, None) is None:
             super().puback(packet)
         else:
             self.acknowledged += 1
@@ -197,7 +197,7 @@ class Deliveries(Exchange[Delivery]):
     def send_again(self, out: list[bytes], now: float, room: int) -> int:
         """Send what the last connection left unsettled, with DUP, in order [MQTT-4.4.0-1]; return the room left."""
         while self._again and room > 0 and self.inflight - len(self._again) < self.window:
-            packet_id = self._again.popleft()
+            packet_id, _ = self._again.popitem()
             publication, how = self._inflight[packet_id]
             left = self._left(publication, now)
             # what has begun must end [MQTT-4.3.3-7], so an expired one is still sent, and says so

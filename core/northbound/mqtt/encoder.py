@@ -101,6 +101,21 @@ def publish_head(
     return bytes((flags,)) + varint(remaining) + U16.pack(size) + raw + tail
 
 
+def value_head(topic: str, payload_bytes: int, properties: bytes) -> bytes:
+    """Return the same for a retained value, at QoS 0, whose topic is known to be one; at a third of the cost.
+
+    ``properties`` are as they travel: none before version 5.
+    """
+    raw = topic.encode()
+    size = len(raw)
+    remaining = 2 + size + len(properties) + payload_bytes
+    if remaining < 128:
+        return _SMALL.pack(0x31, remaining, size) + raw + properties
+    if remaining < 16_384:
+        return _MEDIUM.pack(0x31, remaining & 127 | 128, remaining >> 7, size) + raw + properties
+    return b"\x31" + varint(remaining) + U16.pack(size) + raw + properties
+
+
 def _with_alias(properties: bytes, alias: int) -> bytes:
     _length, at = read_varint(properties, 0)
     body = properties[at:] + b"\x23" + U16.pack(alias)

@@ -5,7 +5,6 @@ What an entry is, and what becomes of it when it is acknowledged, is the busines
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, Generic, TypeVar
 
 from northbound.mqtt.encoder import encode
@@ -15,8 +14,8 @@ from northbound.mqtt.reasons import FAILURE, PACKET_ID_NOT_FOUND, PROTOCOL
 
 Entry = TypeVar("Entry")
 
-# An empty deque has 600 bytes, and most sessions never need this one. Nothing is ever put in here.
-_NOTHING: Final[deque[int]] = deque()
+# Most sessions never need one of their own. Nothing is ever put in here.
+_NOTHING: Final[dict[int, None]] = {}
 
 
 class Exchange(Generic[Entry]):
@@ -27,7 +26,7 @@ class Exchange(Generic[Entry]):
         self._inflight: dict[int, Entry] = {}  # until PUBACK or PUBREC, in the order sent
         self._exactly_once: set[int] = set()  # those of them with QoS 2
         self._released: dict[int, Entry] = {}  # from PUBREC until PUBCOMP
-        self._again = _NOTHING  # to be sent again after a reconnect
+        self._again = _NOTHING  # those to be sent again after a reconnect, the first one last
         self._last_id = 0
         self.reserved: set[int] = set()  # identifiers of SUBSCRIBE and UNSUBSCRIBE
         self.unknown = 0  # acknowledgements for which there was no message
@@ -72,7 +71,7 @@ class Exchange(Generic[Entry]):
 
     def resume(self, out: list[bytes]) -> None:
         """Go on after a reconnect (section 4.4): PUBREL is said again at once, its side sends messages again."""
-        self._again = deque(self._inflight)
+        self._again = dict.fromkeys(reversed(self._inflight))
         out += [encode(Pubrel(packet_id), self._version) for packet_id in self._released]
 
     # -- acknowledgements -----------------------------------------------------------------------------------------
@@ -83,6 +82,7 @@ class Exchange(Generic[Entry]):
         if self._exactly_once and packet_id in self._exactly_once:
             raise ProtocolError(PROTOCOL, "a PUBACK for a message of QoS 2")
         entry = self._inflight.pop(packet_id, None)
+        self._again.pop(packet_id, None)
         if entry is None:
             self.unknown += 1
         elif packet.reason < FAILURE:
@@ -105,6 +105,7 @@ class Exchange(Generic[Entry]):
         if packet_id not in self._exactly_once:
             raise ProtocolError(PROTOCOL, "a PUBREC for a message of QoS 1")
         del self._inflight[packet_id]
+        self._again.pop(packet_id, None)
         self._exactly_once.discard(packet_id)
         if packet.reason >= FAILURE:
             self.refused(entry, packet)

@@ -36,7 +36,8 @@ class Inbound:
 
     ``receive_maximum`` is enforced: a client asks for none, since hanging up over it, as section 3.3.4 allows, would be
     a reconnect loop (Mosquitto 2.0.11 keeps to it at first, and no longer once messages are queued and one is
-    acknowledged); a server announces one and hangs up.
+    acknowledged); a server announces one and hangs up. It can announce it in version 5 only: in the others it looks
+    whether it :meth:`has_room`, and lets messages wait.
     """
 
     def __init__(self, version: int, alias_maximum: int, receive_maximum: int = _PACKET_IDS) -> None:
@@ -56,6 +57,17 @@ class Inbound:
     def unacknowledged(self) -> int:
         """The number of messages the user has not acknowledged."""
         return len(self._waiting)
+
+    def has_room(self, packet: Publish) -> bool:
+        """Say whether a message can be taken now; one the user already has always can."""
+        if not packet.qos or self._under_way < self._receive_maximum:
+            return True
+        return packet.qos == 2 and (packet.packet_id in self._owned or packet.packet_id in self._delivered)
+
+    @property
+    def _under_way(self) -> int:
+        """Those that count. In 3.x, where messages wait, not those whose PUBREL may come behind the waiting ones."""
+        return len(self._waiting) + (len(self._owned) if self._version == 5 else 0)
 
     def begin(self, *, resumed: bool) -> None:
         """Start a connection: the other side sends again what it got no acknowledgement for."""
@@ -87,7 +99,7 @@ class Inbound:
                 if packet_id in self._delivered:
                     return None
                 self._delivered.add(packet_id)
-            if len(self._waiting) + len(self._owned) >= self._receive_maximum:
+            if self._under_way >= self._receive_maximum:
                 raise ProtocolError(
                     RECEIVE_MAXIMUM_EXCEEDED, f"more than {self._receive_maximum} unacknowledged messages"
                 )

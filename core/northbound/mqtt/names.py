@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from northbound.mqtt.errors import ProtocolError
 from northbound.mqtt.reasons import PROTOCOL, TOPIC_FILTER_INVALID, TOPIC_NAME_INVALID
+
+#: Levels of a topic or filter that the server takes. MQTT allows 65,536, each of which is an object where it is kept.
+MAX_LEVELS: Final = 128
+
+
+def too_deep(text: str) -> bool:
+    """Say whether a topic or a filter has more levels than the server takes; ``$share/{name}/`` are none of them."""
+    return text.count("/") - 2 * text.startswith("$share/") >= MAX_LEVELS
 
 
 def check_name(topic: str) -> None:

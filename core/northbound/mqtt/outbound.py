@@ -212,7 +212,7 @@ class Outbound(Exchange[_Entry]):
         """Send unsettled messages of the last connection with DUP, in their order [MQTT-4.4.0-1]."""
         free = self._room - self.inflight + len(self._again)
         while self._again and room > 0 and free > 0:
-            packet_id = self._again.popleft()
+            packet_id, _ = self._again.popitem()
             batch, index, _sent = self._inflight[packet_id]
             message = batch.messages[index]
             head = publish_head(message, self._version, packet_id, duplicate=True)

@@ -9,7 +9,7 @@ breaks the protocol) is done here; when that ends the connection, ``ended`` says
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -34,6 +34,7 @@ from northbound.mqtt.reasons import (
 )
 
 _NO_BOUND: Final = MAX_VARINT + 5
+_SIGN_OF_LIFE: Final = 4096  # bytes of a packet that is not complete: a large one takes its time on a slow line
 _PINGRESP: Final = encode(p.Pingresp(), 5)
 
 
@@ -92,10 +93,11 @@ class ServerSession:
     __slots__ = (
         "_control",
         "_decoder",
-        "_early",
         "_events",
         "_expiry_asked",
+        "_grown",
         "_head",
+        "_held",
         "_inbound",
         "_largest",
         "_last_received",
@@ -116,10 +118,11 @@ class ServerSession:
         self._decoder = Decoder(None, options.connect_bytes)
         self._control: list[bytes] = []  # goes out before any message
         self._pending = 0  # bytes of it
-        self._early: list[p.Packet] = []  # came behind the CONNECT, before it was answered
+        self._held: list[p.Packet] = []  # came behind the CONNECT, before it was answered; or while there is no room
         self._events: list[Event] = []
         self._head = b""  # the first bytes, which tell the version of a CONNECT that is refused
         self._received = 0
+        self._grown = 0  # how much there is of a packet that is not complete
         self._started = self._last_received = now
         self._inbound: Inbound | None = None
         self._source: Source | None = None
@@ -142,6 +145,11 @@ class ServerSession:
         return self._pending
 
     @property
+    def holds(self) -> bool:
+        """Whether packets wait for answers to those before them: an owner reads no more until they are taken."""
+        return bool(self._held) and self.accepted and self.ended is None
+
+    @property
     def tells_problems(self) -> bool:
         """Whether the client wants reason strings [MQTT-3.1.2-29]."""
         connect = self.connect
@@ -152,19 +160,47 @@ class ServerSession:
     # -- what arrives -------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes from the client and return what they mean. Nothing is raised: an offence ends the connection."""
+        """Take bytes from the client and return what they mean. Nothing is raised: an offence ends the connection.
+
+        Once the owner has dealt with that, it asks for :meth:`more`.
+        """
         if self.ended is not None:
             return []
-        self._last_received = now
         if not self.accepted:
             self._count(data)
         try:
             if self.ended is None:
                 try:
-                    self._take(self._decoder.feed(data), now)
+                    packets = self._decoder.feed(data)
+                    grown = self._decoder.pending // _SIGN_OF_LIFE
+                    if packets or grown > self._grown:  # what is no packet yet is no sign of life [MQTT-3.1.2-22]
+                        self._last_received = now
+                    self._grown = grown
+                    self._take(packets, now)
                 except ProtocolError as error:
                     self._take(error.packets, now)
                     raise
+        except ProtocolError as error:
+            self._offend(error)
+        return self._taken()
+
+    def more(self, now: float) -> list[Event]:
+        """Return what was left because too many messages were under way, as far as answers have made room.
+
+        A client of version 5 knows how many may be: what it sent beyond is an offence where there still is no room.
+        The others are never told, so theirs waits, and what comes behind it.
+        """
+        held, inbound = self._held, self._inbound
+        if not held or inbound is None or self.ended is not None:
+            return []
+        first = held[0]
+        if self.version < 5 and type(first) is p.Publish and not inbound.has_room(first):
+            return []
+        self._held = []
+        left = iter(held)
+        try:
+            self._handle(next(left), now)
+            self._take(left, now)
         except ProtocolError as error:
             self._offend(error)
         return self._taken()
@@ -184,19 +220,23 @@ class ServerSession:
                 )
             )
 
-    def _take(self, packets: Sequence[p.Packet], now: float) -> None:
-        for packet in packets:
+    def _take(self, packets: Iterable[p.Packet], now: float) -> None:
+        if self._held:
+            self._held += packets
+            return
+        left, inbound = iter(packets), self._inbound
+        for packet in left:
             if type(packet) is p.Puback and self.accepted and self._source is not None and self.ended is None:
                 self._source.deliveries.puback(packet)  # by far the most frequent
                 continue
             if self.ended is not None:  # what comes behind a DISCONNECT is nobody's
                 return
-            if self.accepted:
-                self._handle(packet, now)
-            elif self.connect is None:
+            if self.connect is None:
                 self._on_connect(packet)
+            elif inbound is None or (type(packet) is p.Publish and not inbound.has_room(packet)):
+                self._held = [packet, *left]
             else:
-                self._early.append(packet)
+                self._handle(packet, now)
 
     def _on_connect(self, packet: p.Packet) -> None:
         if type(packet) is not p.Connect:  # [MQTT-3.1.0-1]
@@ -285,7 +325,7 @@ class ServerSession:
         )
         self._decoder.max_packet_size = options.maximum_packet_size
         self._last_received = now
-        early, self._early = self._early, []
+        early, self._held = self._held, []
         try:
             self._take(early, now)
         except ProtocolError as error:
@@ -306,10 +346,17 @@ class ServerSession:
             self._say(p.Connack(return_code(code)), 4)
 
     def answer(self, message: Received, reason: int, words: str | None = None) -> None:
-        """Acknowledge a message, with a reason of version 5; QoS 0 needs no answer."""
+        """Acknowledge a message, with a reason of version 5; QoS 0 needs no answer.
+
+        Words that make the answer larger than the client takes are left out [MQTT-3.4.2-2], [MQTT-3.5.2-2].
+        """
         if self._inbound is None or self.ended is not None:
             return
-        properties = Properties(reason_string=words) if words and self.tells_problems else NONE
+        properties = NONE
+        if words and self.tells_problems:
+            told = Properties(reason_string=words)
+            if len(encode(p.Puback(1, reason, told), 5)) <= self._largest:  # a PUBREC is as long
+                properties = told
         before = len(self._control)
         self._inbound.answer(message, reason, properties, self._control)
         for index in range(before, len(self._control)):
@@ -346,6 +393,8 @@ class ServerSession:
         """End a connection that says nothing: before CONNECT, or for one and a half keep-alives [MQTT-3.1.2-22]."""
         if self.ended is not None:
             return
+        if self.holds:
+            self.unheard(now)
         if not self.accepted:
             if now - self._started > self._options.connect_timeout and self.connect is None:
                 self._end(Ended(UNSPECIFIED, "no CONNECT came in time", will=False))
@@ -390,7 +439,7 @@ class ServerSession:
 
     def _end(self, ended: Ended) -> None:
         self.ended = ended
-        self._early.clear()
+        self._held.clear()
 
 
 def _level(head: bytes) -> int:

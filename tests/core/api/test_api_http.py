@@ -79,6 +79,7 @@ async def test_a_part_is_told_and_that_there_is_more(service):
     ("query", "words"),
     [
         ("filter=a/%23/b", "whole level"),
+        ("filter=" + "a/" * 128, "128 levels"),
         ("filter=", "is empty"),
         ("limit=0", "limit is a whole number"),
         ("limit=1e3", "limit is a whole number"),

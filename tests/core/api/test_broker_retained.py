@@ -1,14 +1,18 @@
 """The present: what is kept, what a new subscriber is given of it, what ``$SYS`` says."""
 
 import random
+from itertools import islice
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.broker import Rules, identity
 from tests.support.examples import examples
 from tests.support.peers import Site, message
 
 from northbound import mqtt as m
+from northbound.api import retained
 from northbound.api.retained import Retained
 from northbound.topics import TopicMatcher
 
@@ -25,21 +29,87 @@ FILTERS = st.builds(
 @given(st.lists(st.tuples(TOPICS, st.sampled_from([b"", b"1", b"2"])), max_size=20), FILTERS)
 @settings(max_examples=examples(400))
 def test_a_filter_means_what_it_matches(changes, text):
-    retained, expected = Retained(), {}
+    tree, expected = Retained(), {}
     for topic, payload in changes:
-        retained.keep(message(topic, payload))
+        tree.keep(message(topic, payload))
         if payload:
             expected[topic] = payload
         else:
             expected.pop(topic, None)
-        retained.topics(text)  # so that a kept answer would show
     matcher = TopicMatcher([text])
-    found = [(item.topic, item.payload) for item in retained.match(text)]
+    found = [(item.topic, item.payload) for items in tree.match(text) for item in items]
     assert sorted(found) == sorted((t, p) for t, p in expected.items() if matcher.matches(t))
     for topic in list(expected):
-        retained.clear(topic)
-    assert len(retained) == 0
-    assert not retained._root.children
+        tree.clear(topic)
+    assert len(tree) == 0
+    assert not tree._root.children
+
+
+@given(
+    st.sets(TOPICS, max_size=12),
+    st.lists(st.tuples(TOPICS, st.sampled_from([b"", b"1"])), max_size=12),
+    FILTERS,
+    st.integers(1, 3),
+)
+@settings(max_examples=examples(400))
+def test_the_tree_may_change_while_it_is_searched(before, changes, text, step):
+    """What is there all the time is found once, and nothing that never was; the rest may be."""
+    tree, always, ever = Retained(), set(before), set(before)
+    for topic in before:
+        tree.keep(message(topic))
+    waiting, found = iter(changes), []
+    with patch.object(retained, "_STEP", step):
+        for topics, _ in tree.topics(text):
+            found += topics
+            for topic, payload in islice(waiting, 1):
+                tree.keep(message(topic, payload))
+                ever.add(topic)
+                if not payload:
+                    always.discard(topic)
+    matches = TopicMatcher([text]).matches
+    assert len(found) == len(set(found))
+    assert {topic for topic in always if matches(topic)} <= set(found) <= {topic for topic in ever if matches(topic)}
+
+
+def test_one_turn_looks_at_a_bounded_number_of_topics():
+    """Somebody may see one of many: nobody else waits until it is found."""
+    asked = []
+
+    class Counting(Rules):
+        def receive(self, who, topic):
+            asked.append(topic)
+            return super().receive(who, topic)
+
+    site = Site(access=Counting(read=("t/9999",)))
+    site.broker.load([message(f"t/{number}") for number in range(10_000)])
+    peer = site.peer(who=identity(role="user"))
+    peer.send(m.Subscribe(1, (m.Subscription("#"), m.Subscription("+/+", 1), m.Subscription("+/+/+/#"))))
+    assert asked == []  # nothing is looked for before it can be sent
+    turns, sent = 0, []
+    while (pieces := peer.link.output(site.now, 64 * 1024)) or peer.link.searching:
+        sent += pieces
+        turns += 1
+        assert len(asked) < turns * 2500
+    assert turns > 5
+    got = peer._decoder.feed(b"".join(sent))
+    assert [packet.topic for packet in got if isinstance(packet, m.Publish)] == ["t/9999"] * 2
+    asked.clear()
+    steps = iter(site.broker.current("#", peer.who))
+    assert next(steps) == []
+    assert len(asked) < 500
+
+
+def test_what_a_client_would_not_take_takes_its_room_too():
+    site = Site()
+    site.broker.load([message(f"t/{number}", bytes(100)) for number in range(10_000)])
+    peer = site.peer("c", 5, maximum_packet_size=50)
+    for qos in (0, 1):
+        peer.send(m.Subscribe(1, (m.Subscription("#", qos),)))
+        dropped = site.count.dropped_too_large
+        peer.link.output(site.now, 64 * 1024)
+        assert 0 < site.count.dropped_too_large - dropped < 2500
+        assert peer.messages() == []
+        assert site.count.dropped_too_large == dropped + 10_000
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -52,6 +52,21 @@ def test_the_generation_changes_with_the_filters_only():
     assert trie.generation == generation + 1
 
 
+def test_what_is_remembered_of_filters_that_went_is_forgotten():
+    """A filter that stays, ``#``, hears every topic with those that come and go."""
+    site = Site()
+    site.peer("stays").subscribe("#", "a/+")
+    peer = site.peer("goes")
+    for number in range(20):
+        peer.subscribe("a/1", "a/1/#", "#")
+        site.publish("a/1", str(number))
+        site.publish(f"b/{number}", "1")
+        peer.unsubscribe("a/1", "a/1/#", "#")
+    audiences = site.broker._distribution.audiences
+    assert {nodes for used in audiences._users.values() for nodes in used} == set(audiences._audiences)
+    assert len(audiences._audiences) <= 2
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_the_engine_commits_reaches_who_asked_for_it(version):
     site = Site()
@@ -148,9 +163,11 @@ def test_several_filters_in_one_packet_are_answered_one_by_one_and_in_order(vers
     site = Site(subscriptions=3)
     peer = site.peer("c", version)
     refused = (143, 151) if version == 5 else (128, 128)
-    assert peer.subscribe("a", "b/#", "c/#/d", "d", "e", qos=1) == (1, 1, refused[0], 1, refused[1])
+    assert peer.subscribe("a", "b/#", "c/#/d", qos=1) == (1, 1, refused[0])
+    assert peer.subscribe("d", "e", qos=1) == (1, refused[1])
     assert peer.unsubscribe("a", "nothing") == ((0, 17) if version == 5 else ())
     assert peer.subscribe("e", qos=2) == (2,)
+    assert peer.subscribe("e", "e", "e", "e", "e") == (0, 0, 0, refused[1], refused[1])  # known ones count as others do
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -391,6 +408,29 @@ def test_a_filter_that_is_none_is_refused(version, text):
     site = Site()
     peer = site.peer("c", version)
     assert peer.subscribe(text) == (143 if version == 5 else 128,)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_topics_and_filters_have_a_bounded_number_of_levels(version):
+    """Each level of a filter is an object: one of 65,535 bytes would cost megabytes."""
+    site = Site()
+    peer, author = site.peer("c", version), site.peer("d", version)
+    deepest, deeper = "/".join("a" * 128), "/".join("a" * 129)
+    refused = 143 if version == 5 else 128
+    wide = "a" + "/+" * 127, "a/#", "$share/g/" + deepest
+    assert peer.subscribe(deepest, *wide) == (0, 0, 0, 0)
+    assert peer.subscribe(deeper, deeper[:-1] + "#", "$share/g/" + deeper) == (refused,) * 3
+    assert peer.unsubscribe(deeper) in {(17,), ()}
+    for topic in (deepest, deeper):
+        author.publish(topic, b"x", 1, retain=True)
+    first, second = author.got()
+    assert (first.reason, second.reason) == ((0, 144) if version == 5 else (0, 0))
+    assert site.values() == {deepest: b"x"}
+    assert {topic for topic, _ in peer.heard()} == {deepest}
+    assert site.count.received_refused == 1
+    author = site.peer("e", version, will=m.Will(deeper, b"gone"))
+    author.lose()
+    assert site.count.received_refused == 2
     assert not peer.over
 
 

@@ -11,13 +11,14 @@ import pytest
 import trustme
 import websockets
 from tests.support import broker as broker_server
-from tests.support.broker import PASSWORD, People, Rules, served, value
+from tests.support.broker import PASSWORD, People, Rules, identity, served, value
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from northbound import mqtt as m
 from northbound.api import mqtt_socket
 from northbound.api.broker import Broker
+from northbound.api.conversation import converse
 from northbound.api.identity import SignInRefused
 from northbound.api.mqtt_socket import EXTENSION, mqtt_endpoint
 from northbound.api.websocket import WebSocket
@@ -444,6 +445,161 @@ async def test_a_fault_of_ours_ends_only_the_connection_it_came_up_in(caplog):
         await second.send(m.Pingreq())
         assert await second.got(1) == [m.Pingresp()]
     assert "a packet could not be processed" in caplog.text
+
+
+class Tcp:
+    """As :class:`Web`, without a WebSocket."""
+
+    def __init__(self, reader, writer, version):
+        self.reader, self.writer = reader, writer
+        self.version, self.decoder = version, m.Decoder(version)
+
+    async def send(self, *packets):
+        self.writer.write(b"".join(m.encode(packet, self.version) for packet in packets))
+
+    async def got(self, count):
+        found = []
+        while len(found) < count:
+            data = await asyncio.wait_for(self.reader.read(65_536), 10)
+            assert data, f"the end after {found}"
+            found += self.decoder.feed(data)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def client_of(site, transport, version):
+    """A client that is let in, by either transport."""
+    if transport == "tcp":
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        client = Tcp(reader, writer, version)
+        try:
+            await client.send(connect_packet(version))
+            assert [packet.reason for packet in await client.got(1)] == [0]
+            yield client
+        finally:
+            await hang_up(writer)
+    else:
+        async with dial(site) as ws:
+            yield await signed_in(ws, version)
+
+
+def burst(qos, count):
+    return [m.Publish("a", b"%d" % number, qos, packet_id=number) for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("transport", ["tcp", "websocket"])
+async def test_a_burst_of_more_messages_than_may_be_under_way_is_answered(transport, version):
+    options = MqttOptions(receive_maximum=10)
+    async with served(options=options) as site, client_of(site, transport, version) as client:
+        await client.send(*burst(1, 150))
+        assert [packet.packet_id for packet in await client.got(150)] == list(range(1, 151))
+        await client.send(m.Pingreq())
+        assert await client.got(1) == [m.Pingresp()]
+        if version < 5:
+            await client.send(*burst(2, 150))
+            assert [packet.packet_id for packet in await client.got(150)] == list(range(1, 151))
+            await client.send(*[m.Pubrel(number) for number in range(1, 151)])
+            assert await client.got(150) == [m.Pubcomp(number) for number in range(1, 151)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("transport", ["tcp", "websocket"])
+async def test_a_burst_waits_where_each_answer_waits_for_the_store(transport, version):
+    under_way = []
+    options = MqttOptions(receive_maximum=10)
+    async with served(options=options) as site, client_of(site, transport, version) as client:
+
+        def accept(_, message):
+            under_way.append(message.payload)
+            assert len(under_way) <= 10
+            stored = site.loop.create_future()
+
+            def store():
+                under_way.remove(message.payload)
+                stored.set_result(None)
+
+            site.loop.call_later(0.001, store)
+            return stored
+
+        site.broker.on_publish = accept
+        await client.send(*burst(1, 150), m.Pingreq())
+        if version < 5:
+            got = await client.got(151)
+            assert [packet.packet_id for packet in got if isinstance(packet, m.Puback)] == list(range(1, 151))
+            await client.send(m.Pingreq())
+            assert await client.got(1) == [m.Pingresp()]
+        else:  # it was told
+            *_, last = await client.got(1)
+            while not isinstance(last, m.Disconnect):
+                *_, last = await client.got(1)
+            assert last.reason == 147
+
+
+async def test_a_fault_of_ours_while_writing_ends_only_its_connection(caplog):
+    class Faulty(Rules):
+        def receive(self, who, topic):
+            raise RuntimeError("a bug")
+
+    people = People({"bob": identity("bob", role="user")})
+    async with served(access=Faulty(read=("a",)), people=people) as site, dial(site) as one, dial(site) as two:
+        site.broker.load([value("a")])
+        first = await signed_in(one, client_id="one", username="bob")
+        second = await signed_in(two, client_id="two")
+        await first.send(m.Subscribe(1, (m.Subscription("#"),)))
+        assert (await first.got(1))[-1].reason == 131
+        await first.closed()
+        await second.send(m.Pingreq())
+        assert await second.got(1) == [m.Pingresp()]
+    assert "could not be written" in caplog.text
+
+
+async def test_a_long_search_comes_to_its_end_and_lets_others_have_their_turn():
+    people = People({"bob": identity("bob", role="user")})
+    asked_in, turn = [], 0
+
+    class Noting(Rules):
+        def receive(self, who, topic):
+            asked_in.append(turn)
+            return super().receive(who, topic)
+
+    def count():
+        nonlocal turn
+        turn += 1
+        if len(asked_in) < 20_000:
+            asyncio.get_running_loop().call_soon(count)
+
+    async with served(access=Noting(read=("a/1",)), people=people) as site, dial(site) as ws:
+        site.broker.load([value(f"a/{number}") for number in range(20_000)])
+        web = await signed_in(ws, username="bob")
+        count()
+        await web.send(m.Subscribe(1, (m.Subscription("#", 1),)))
+        found = [packet.topic for packet in await web.got(2) if isinstance(packet, m.Publish)]
+        assert found == ["a/1"]
+        await site.until(lambda: len(asked_in) == 20_000)
+        assert len(set(asked_in)) >= 5
+
+
+async def test_one_message_of_many_packets_is_dealt_with_in_turns():
+    pings = 50_000
+    said = [m.encode(m.Pingreq(), 5) * pings, m.encode(connect_packet(), 5)]
+    sizes, answered = [], asyncio.Event()
+
+    class Wire:
+        async def read(self):
+            return said.pop() if said else await answered.wait() and None
+
+        async def write(self, pieces):
+            sizes.append(sum(map(len, pieces)))
+            if sum(sizes) > 2 * pings:
+                answered.set()
+
+        def abort(self):
+            pass
+
+    await asyncio.wait_for(converse(Broker(access=Rules()), People(), "192.0.2.1", Wire()), 10)
+    assert 2 * pings < sum(sizes) < 2 * pings + 100  # and CONNACK
+    assert max(sizes) <= 32 * 1024
 
 
 async def test_the_end_says_goodbye():

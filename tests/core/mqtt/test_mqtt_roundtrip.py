@@ -9,6 +9,8 @@ from mqtt_strategies import connects, packets
 from tests.support.examples import examples
 
 from northbound import mqtt as m
+from northbound.mqtt.encoder import value_head
+from northbound.mqtt.properties import NONE, PUBLISH, Properties, encode_properties
 
 VERSIONS = st.sampled_from([3, 4, 5])
 
@@ -108,3 +110,12 @@ def test_byte_by_byte_is_linear():
         return best
 
     assert seconds(400_000) < 10 * seconds(100_000)
+
+
+@pytest.mark.parametrize("size", [0, 100, 118, 119, 120, 121, 128, 16_370, 16_375, 16_376, 16_384, 70_000])
+@pytest.mark.parametrize(("version", "ids"), [(3, ()), (4, ()), (5, ()), (5, (7,)), (5, (1, 268_435_455))])
+def test_the_short_way_to_write_a_value_writes_the_same(size, version, ids):
+    properties = Properties(subscription_ids=ids) if ids else NONE
+    packet = m.Publish("a/é", bytes(size), 0, True, properties=properties)
+    raw = encode_properties(properties, PUBLISH) if version == 5 else b""
+    assert value_head("a/é", size, raw) + bytes(size) == m.encode(packet, version)

@@ -38,7 +38,8 @@ class Wire:
         self.source = source or Queue()
         self.inbound = inbound or Inbound(version, self.options.topic_alias_maximum, self.options.receive_maximum)
         self.events = []
-        properties = Properties(**connect.pop("properties", {})) if version == 5 else NONE
+        told = connect.pop("properties", {})
+        properties = Properties(**told) if version == 5 else NONE
         self.connect = m.Connect(client_id="c", version=version, properties=properties, **connect)
         if accept:
             self.give(self.connect)
@@ -51,6 +52,10 @@ class Wire:
 
     def raw(self, data):
         self.events += self.session.receive(data, self.now)
+        self.more()
+
+    def more(self):
+        self.events += self.session.more(self.now)
 
     def sent(self):
         out = []
@@ -325,6 +330,58 @@ def test_more_unacknowledged_messages_than_announced_end_it():
     wire.offends(raw(m.Publish("a", b"", 1, packet_id=3)), 147)
 
 
+def messages(qos, count, begin=1):
+    return [m.Publish("a", b"%d" % number, qos, packet_id=number) for number in range(begin, begin + count)]
+
+
+def test_messages_that_were_answered_do_not_count():
+    """Those of one read are answered one behind the other, so a client may send more than the maximum at once."""
+    wire = Wire(5, options=ServerOptions(receive_maximum=2))
+    data = b"".join(raw(packet) for packet in messages(1, 5))
+    wire.events += wire.session.receive(data, wire.now)
+    for _ in range(3):
+        for event in wire.events:
+            wire.session.answer(event, 0)
+        wire.events.clear()
+        wire.more()
+    assert [packet.packet_id for packet in wire.sent()] == [1, 2, 3, 4, 5]
+    assert wire.session.ended is None
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("version", [3, 4])
+def test_before_version_5_more_than_the_maximum_wait(version, qos):
+    """Nobody tells such a client of a maximum: hanging up would make it come back, and send the same again."""
+    wire = Wire(version, options=ServerOptions(receive_maximum=2), keep_alive=10)
+    wire.give(*messages(qos, 3), m.Pingreq(), *messages(qos, 1, begin=4))
+    wire.give(m.Pingreq())  # who reads on all the same loses nothing
+    wire.now += 100.0  # it waits for answers: silence is not its own
+    wire.session.tick(wire.now)
+    taken = []
+    while wire.events:
+        assert len(wire.events) <= 2
+        event = wire.events.pop(0)
+        taken.append(event.payload)
+        wire.session.answer(event, 0)
+        wire.more()
+    assert taken == [b"1", b"2", b"3", b"4"]
+    answer, ping = m.Puback if qos == 1 else m.Pubrec, m.Pingresp()
+    assert wire.sent() == [answer(1), ping, answer(2), ping, answer(3), answer(4)]
+    assert not wire.session.holds
+    assert wire.session.ended is None
+    assert wire.inbound.unacknowledged == 0
+
+
+def test_a_message_that_is_known_needs_no_room():
+    wire = Wire(5, options=ServerOptions(receive_maximum=1))
+    wire.give(*messages(2, 1))
+    wire.give(m.Publish("a", b"1", 2, duplicate=True, packet_id=1))
+    wire.session.answer(wire.events[0], 0)
+    wire.give(m.Publish("a", b"1", 2, duplicate=True, packet_id=1))
+    assert len(wire.events) == 1
+    assert wire.session.ended is None
+
+
 def test_messages_before_an_offence_are_still_taken():
     wire = Wire(5)
     wire.raw(raw(m.Publish("a", b"good")) + b"\x36\x05\x00\x01a\x00\x01")
@@ -417,6 +474,34 @@ def test_keep_alive_is_enforced_at_one_and_a_half(version, code):
     assert wire.session.ended.will
     last = wire.sent()[-1]
     assert last == m.Pingresp() if version < 5 else last.reason == code
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_packet_that_dribbles_in_keeps_nothing_alive(version):
+    wire = Wire(version, keep_alive=10)
+    data = raw(m.Publish("a", bytes(100)), version)
+    for byte in data[:20]:
+        wire.raw(bytes((byte,)))
+        wire.session.tick(wire.now)
+        wire.now += 1.0
+    assert wire.session.ended is not None
+    wire = Wire(version, keep_alive=10)
+    for byte in data:  # in time
+        wire.now += 0.1
+        wire.raw(bytes((byte,)))
+    wire.session.tick(wire.now + 14.9)
+    assert wire.session.ended is None
+
+
+def test_a_large_packet_on_a_slow_line_keeps_its_connection():
+    wire = Wire(5, keep_alive=10)
+    data = raw(m.Publish("a", bytes(100_000)))
+    for begin in range(0, len(data), 1000):
+        wire.now += 3.0
+        wire.raw(data[begin : begin + 1000])
+        wire.session.tick(wire.now)
+    assert wire.session.ended is None
+    assert [len(event.payload) for event in wire.events] == [100_000]
 
 
 def test_a_keep_alive_of_zero_is_off_unless_the_server_wants_one():
@@ -543,6 +628,37 @@ def test_a_smaller_window_holds_for_what_is_sent_again_too():
     assert [packet.payload for packet in again.sent()] == [b"1"]
 
 
+@pytest.mark.parametrize("version", LATER)
+def test_what_is_settled_before_it_was_sent_again_is_not(version):
+    """Answers may come with CONNECT: to what the client had heard on the connection before."""
+    wire = Wire(version)
+    for qos in (1, 2, 1, 1):
+        wire.queue("a", b"%d" % len(wire.source.waiting), qos)
+    one, two, three, four = wire.sent()
+    again = Wire(version, inbound=wire.inbound, source=wire.source, accept=False, properties={"receive_maximum": 2})
+    again.give(again.connect, m.Puback(one.packet_id), m.Pubrec(two.packet_id), m.Puback(four.packet_id))
+    again.session.accept(again.inbound, again.source, NONE, again.now, session_present=True)
+    assert again.sent()[1:] == [
+        m.Pubrel(two.packet_id),
+        m.Publish("a", b"2", 1, duplicate=True, packet_id=three.packet_id),
+    ]
+    again.queue("a", b"new", 1)
+    assert [packet.payload for packet in again.sent()] == ([b"new"] if version < 5 else [])  # the window is full
+    again.give(m.Puback(three.packet_id), m.Pubcomp(two.packet_id))
+    assert [packet.payload for packet in again.sent()] == ([b"new"] if version == 5 else [])
+
+
+def test_a_window_holds_while_what_was_to_be_sent_again_is_settled():
+    wire = Wire(5)
+    for number in range(3):
+        wire.queue("a", b"%d" % number)
+    *_, last = wire.sent()
+    again = Wire(5, inbound=wire.inbound, source=wire.source, accept=False, properties={"receive_maximum": 1})
+    again.give(again.connect, m.Puback(last.packet_id))
+    again.session.accept(again.inbound, again.source, NONE, again.now, session_present=True)
+    assert [packet.payload for packet in again.sent()[1:]] == [b"0"]
+
+
 def test_a_new_session_has_nothing_of_the_old():
     wire = Wire(5)
     wire.queue("a", b"1")
@@ -570,6 +686,19 @@ def test_answers_leave_their_words_out_for_a_client_that_takes_little():
     wire.give(wire.connect)
     wire.session.refuse(135, "a long story " * 9)
     assert wire.sent() == [m.Connack(135)]
+
+
+@pytest.mark.parametrize(("largest", "told"), [(20, None), (21, "a tall story")])
+def test_acknowledgements_leave_their_words_out_for_a_client_that_takes_little(largest, told):
+    wire = Wire(5, properties={"maximum_packet_size": largest})
+    wire.give(m.Publish("a", b"", 1, packet_id=1), m.Publish("a", b"", 2, packet_id=2))
+    for event in wire.events:
+        wire.session.answer(event, 135, "a tall story")
+    pieces = wire.session.output(wire.now, 1 << 20)
+    assert max(map(len, pieces)) <= largest
+    puback, pubrec = wire.decoder.feed(b"".join(pieces))
+    assert (type(puback), puback.reason, puback.properties.reason_string) == (m.Puback, 135, told)
+    assert (type(pubrec), pubrec.reason, pubrec.properties.reason_string) == (m.Pubrec, 135, told)
 
 
 def test_topic_aliases_to_the_client_are_given_and_used():

@@ -322,6 +322,21 @@ def test_resumption_within_a_smaller_window():
     assert [packet.topic for packet in wire.sent()] == ["t", "new"]
 
 
+def test_what_the_broker_settles_before_it_was_sent_again_is_not():
+    wire = Wire(clean_start=False)
+    batch = wire.batch(4)
+    wire.sent()
+    wire.session.lose(NotConnected())
+    wire.reconnect(m.Connack(0, True, Properties(receive_maximum=1)))
+    wire.give(m.Puback(4), m.Puback(1))
+    assert ids(wire.sent()) == [2]
+    wire.give(m.Puback(2))
+    assert ids(wire.sent()) == [3]
+    wire.give(m.Puback(3))
+    assert wire.sent() == []
+    assert wire.session.outbound.inflight == batch.left == 0
+
+
 @pytest.mark.parametrize(("clean", "present"), [(True, False), (False, False)])
 def test_no_session_starts_anew(clean, present):
     wire = Wire(clean_start=clean)
