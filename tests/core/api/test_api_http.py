@@ -177,7 +177,6 @@ async def test_a_stream_ends_with_the_key(service):
 
 async def test_a_stream_ends_with_the_key_while_the_present_is_told(service, monkeypatch):
     monkeypatch.setattr(state, "_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(state, "_CHUNK", 1)
     await service.put(*(value(f"v{number}", number) for number in range(3)))
     found = service.runtime.api
     who = Identity(

@@ -594,6 +594,9 @@ async def test_one_message_of_many_packets_is_dealt_with_in_turns():
             if sum(sizes) > 2 * pings:
                 answered.set()
 
+        def welcome(self):
+            pass
+
         def abort(self):
             pass
 
