@@ -12,7 +12,7 @@ import pytest
 from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.proxy import Proxy
 from tests.support.service import Service, until
-from tests.support.subscriber import Subscriber
+from tests.support.subscriber import Arrived, Subscriber
 
 CHUNK = 20
 #: What the connector has under way at the most: batches in flight, each of twice Mosquitto's window of 20.
@@ -88,6 +88,10 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
+def _named(message: Arrived) -> tuple[str, int]:
+    return message.topic.rsplit("/", 1)[1], int(json.loads(json.loads(message.payload)["value"]))
+
+
 def kill_and_cut(tmp_path, *, events: int, kills: int, cuts: int, seed: int) -> None:
     rng = random.Random(seed)
     port = free_port()
@@ -136,16 +140,21 @@ def kill_and_cut(tmp_path, *, events: int, kills: int, cuts: int, seed: int) -> 
             accepted = [event for producer in producers for event in producer.accepted]
             unanswered = {event for producer in producers for event in producer.unanswered}
 
-            def seen() -> list[tuple[str, int]]:
-                return [
-                    (m.topic.rsplit("/", 1)[1], int(json.loads(json.loads(m.payload)["value"])))
-                    for m in list(recorder.arrived)
-                ]
+            arrived: list[tuple[str, int]] = []
+            missing = set(accepted)
 
-            until(lambda: set(accepted) <= set(seen()), timeout=60, what="an accepted event did not arrive")
+            def all_there() -> (
+                bool
+            ):  # looks at what is new: parsing all of it each time keeps the recorder from reading
+                new = [_named(message) for message in recorder.arrived[len(arrived) :]]
+                arrived.extend(new)
+                missing.difference_update(new)
+                return not missing
+
+            until(all_there, timeout=60, what="an accepted event did not arrive")
             until(lambda: _answers(port), what="it did not start again")
             assert service.stop() == 0, service.log()[-2000:]
-            arrived = seen()
+            assert all_there()
     unique = dict.fromkeys(arrived)
     # The proxy counts what northbound sent twice. The recorder also gets twice what it had not acknowledged when the
     # broker was stopped; that is the broker's doing.
