@@ -6,7 +6,6 @@ by which a changed row is known again without having been read.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, LiteralString, NamedTuple
@@ -58,9 +57,15 @@ async def connect(options: Options) -> psycopg.AsyncConnection[Any]:
     """
     try:
         connection = await psycopg.AsyncConnection.connect(options.conninfo, autocommit=True, prepare_threshold=None)
-        await connection.set_read_only(True)
     except (psycopg.Error, OSError) as error:
         raise explain(options, error) from None
+    try:
+        await connection.set_read_only(True)
+    except BaseException as error:  # raised again, in words where there are some: nothing stays open
+        await connection.close()
+        if isinstance(error, psycopg.Error):
+            raise explain(options, error) from None
+        raise
     return connection
 
 
@@ -215,7 +220,7 @@ async def listen(options: Options) -> psycopg.AsyncConnection[Any]:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
     except BaseException as error:  # raised again, in words where there are some: nothing stays open
         refused = not connection.closed
-        await asyncio.shield(connection.close())
+        await connection.close()  # it waits for nothing, so nobody can cancel it
         if isinstance(error, psycopg.Error):
             told = explain(options, error)
             raise (MayNotListen(str(told)) if refused else told) from None
