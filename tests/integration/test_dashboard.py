@@ -52,8 +52,8 @@ def test_is_aws_receiving(browser, scene):
     browser.one("#tabs a[data-view=connectors]").click()
     assert browser.one('[data-name="aws"] .verdict', "Receiving")
     assert browser.one('[data-name="aws"] .state', "online")
-    assert "Not receiving: retrying" in browser.one('[data-name="hive"] .verdict', "Not").text
-    assert "check that the broker runs" in browser.one('[data-name="hive"] .problem').text
+    assert "Not receiving: retrying" in browser.text('[data-name="hive"] .verdict', "Not")
+    assert "check that the broker runs" in browser.text('[data-name="hive"] .problem')
 
 
 def test_what_does_boardroom_7_report(browser, scene):
@@ -74,7 +74,7 @@ def test_what_was_set_aside_and_why(browser, scene):
     letter = browser.one(".letter", "the destination takes 80")
     assert "aws" in letter.text
     letter.find_element("css selector", "summary").click()
-    assert "catering at noon" in browser.one(".letter .payload").text
+    assert "catering at noon" in browser.text(".letter .payload")
     browser.one(".letter .actions button.primary", "Replay").click()
     browser.one("[role=status]", "1 dead letter will be sent again within seconds")
 
@@ -229,7 +229,7 @@ def luminance(colour: str) -> float:
 def test_many_topics_are_few_elements(browser, scene):
     scene.tell(*(state(f"sys-many-{n // 100}", "drv-sensor", "Sensor", f"value-{n % 100}", n) for n in range(20_000)))
     sign_in(browser, scene, scene.reader)
-    browser.until(lambda _: re.match(r"2\d,\d{3} topics", browser.one(".summary").text), "20,000 topics")
+    browser.until(lambda _: re.match(r"2\d,\d{3} topics", browser.text(".summary")), "20,000 topics")
     browser.one("input[type=search]").send_keys("sys-many-199 value")
     browser.one(".summary", "100 topics match")
     assert len(browser.all(".row")) < 100

@@ -52,6 +52,10 @@ class Browser:
 
         return self.until(found, f"{selector} with {text!r}")
 
+    def text(self, selector: str, text: str = "") -> str:
+        """Return the text of such an element; it may be drawn anew between finding and reading it."""
+        return str(self.until(lambda _: self.one(selector, text).text or None, f"the text of {selector}"))
+
     def until(self, condition: Callable[[Any], Any], what: str) -> Any:
         wait = WebDriverWait(self.driver, _SECONDS, poll_frequency=0.05)
         try:

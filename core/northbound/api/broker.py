@@ -327,6 +327,8 @@ class Broker:
                 continue
             if not valid:
                 self._sessions.drop_wills(who)
+                if _expired(who, self._wall()):
+                    continue  # the next tick says so, with the reason that is right
                 for link in same:
                     self.counters.ended_by_access += not link.over
                     link.disconnect(NOT_AUTHORISED, "the token or key holds no more", self._clock(), will=False)
