@@ -39,7 +39,7 @@ def sign_in(browser, scene, token, *, view="topics"):
     browser.open(f"{scene.url}/#token={token}")
     browser.one("#live", "live")
     if view != "topics":
-        browser.one(f"#tabs a[data-view={view}]").click()
+        browser.click(f"#tabs a[data-view={view}]")
 
 
 def rows(browser):
@@ -49,7 +49,7 @@ def rows(browser):
 def test_is_aws_receiving(browser, scene):
     sign_in(browser, scene, scene.admin)
     browser.one("#unwell", "1")
-    browser.one("#tabs a[data-view=connectors]").click()
+    browser.click("#tabs a[data-view=connectors]")
     assert browser.one('[data-name="aws"] .verdict', "Receiving")
     assert browser.one('[data-name="aws"] .state', "online")
     assert "Not receiving: retrying" in browser.text('[data-name="hive"] .verdict', "Not")
@@ -70,12 +70,12 @@ def test_what_does_boardroom_7_report(browser, scene):
 
 def test_what_was_set_aside_and_why(browser, scene):
     sign_in(browser, scene, scene.admin)
-    browser.one("#tabs a[data-view=dead-letters]").click()
+    browser.click("#tabs a[data-view=dead-letters]")
     letter = browser.one(".letter", "the destination takes 80")
     assert "aws" in letter.text
     letter.find_element("css selector", "summary").click()
     assert "catering at noon" in browser.text(".letter .payload")
-    browser.one(".letter .actions button.primary", "Replay").click()
+    browser.click(".letter .actions button.primary", "Replay")
     browser.one("[role=status]", "1 dead letter will be sent again within seconds")
 
 
@@ -84,7 +84,7 @@ def test_values_arrive_while_one_looks(browser, scene):
     browser.one("input[type=search]").send_keys(
         POWER.replace("Display/1/power", "Sensor/1/#").replace("display", "sensor")
     )
-    browser.one(".row", "co2").click()
+    browser.click(".row", "co2")
     browser.one(".detail .payload", "")
     for value in (600, 640, 580):
         scene.tell(state("sys-7", "drv-sensor", "Sensor", "co2", value))
@@ -97,7 +97,7 @@ def test_a_cleared_topic_goes_away(browser, scene):
     sign_in(browser, scene, scene.reader)
     scene.tell(state("sys-8", "drv-display", "Display", "fleeting", 1))
     browser.one("input[type=search]").send_keys("fleeting")
-    browser.one(".row", "fleeting").click()
+    browser.click(".row", "fleeting")
     gone = state("sys-8", "drv-display", "Display", "fleeting", 1)
     scene.tell({**{k: v for k, v in gone.items() if k != "value"}, "kind": "cleared"})
     browser.one(".summary", "Nothing matches")
@@ -141,7 +141,7 @@ def test_whoever_may_not_write_gets_no_buttons(browser, scene):
 def test_another_organisation_sees_nothing_of_this_one(browser, scene):
     sign_in(browser, scene, scene.stranger)
     browser.one(".summary", "Nothing has come yet")
-    browser.one("#tabs a[data-view=dead-letters]").click()
+    browser.click("#tabs a[data-view=dead-letters]")
     browser.one(".letters", "nothing was set aside")
 
 
@@ -158,7 +158,7 @@ def test_a_wrong_token_is_refused_in_words(chromium, scene):
 def test_the_token_leaves_the_address_and_ends_with_signing_out(browser, scene):
     sign_in(browser, scene, scene.reader)
     assert scene.reader not in browser.driver.current_url
-    browser.one("#leave").click()
+    browser.click("#leave")
     browser.one("#token")
     browser.open(f"{scene.url}/")
     browser.one("#token")
@@ -180,7 +180,7 @@ def test_what_comes_over_the_wire_is_never_markup(browser, scene):
     )
     sign_in(browser, scene, scene.reader)
     browser.one("input[type=search]").send_keys("evil")
-    browser.one(".row", "<img src=x").click()
+    browser.click(".row", "<img src=x")
     browser.one(".detail .payload", "<script>")
     assert browser.driver.title == "northbound"
     scene.tell({"kind": "metadata", "org": ORG, "id": "sys-8", "metadata": {"name": "Boardroom 8"}})
@@ -192,7 +192,7 @@ def test_words_can_be_read_in_light_and_dark_and_on_a_phone(browser, scene, dark
     sign_in(browser, scene, scene.admin)
     browser.one(".row", "Harbour House")
     for view in ("topics", "connectors", "dead-letters", "privacy"):
-        browser.one(f"#tabs a[data-view={view}]").click()
+        browser.click(f"#tabs a[data-view={view}]")
         browser.until(lambda _, view=view: browser.script("return location.hash") == f"#{view}", view)
         wide = browser.script("return document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{view} is {wide} pixels wider than the phone"

@@ -56,6 +56,15 @@ class Browser:
         """Return the text of such an element; it may be drawn anew between finding and reading it."""
         return str(self.until(lambda _: self.one(selector, text).text or None, f"the text of {selector}"))
 
+    def click(self, selector: str, text: str = "") -> None:
+        """Click on such an element, likewise."""
+
+        def clicked(_: Any) -> bool:
+            self.one(selector, text).click()
+            return True
+
+        self.until(clicked, f"a click on {selector}")
+
     def until(self, condition: Callable[[Any], Any], what: str) -> Any:
         wait = WebDriverWait(self.driver, _SECONDS, poll_frequency=0.05)
         try:
