@@ -359,6 +359,17 @@ async def test_a_connection_ends_when_its_token_does():
     assert not endless.over
 
 
+async def test_a_token_that_has_expired_is_called_so_whoever_notices_first():
+    people = People()
+    site = Site(authenticator=people)
+    ann = site.peer("c", 5, who=identity(expires=site.wall + 100), keep_alive=0)
+    people.revoked.add("ann")  # what an authenticator says of one that has expired, too
+    site.wall += 100
+    await site.broker.recheck()
+    site.pass_(1)
+    assert [packet.reason for packet in ann.got()] == [160]
+
+
 async def test_a_connection_ends_when_its_key_is_revoked():
     people = People()
     site = Site(authenticator=people)
