@@ -145,7 +145,6 @@ class Audiences:
             self._shared.pop((name, plain), None)
         if node.empty:
             self._trie.discard(plain)
-            self._users.pop(node, None)
 
     def changed(self, node: Node) -> None:
         """Forget the audiences that a filter has a part in."""
